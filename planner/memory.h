@@ -1,0 +1,78 @@
+/* planner/memory.h - bytes. Every buffer that a stage allocates has its size computed here and nowhere else:
+ * the stage asks the same functions, so the plan is the truth.
+ *
+ * A stage holds   weights   its layers' tensors in the run's dtype (norms and biases in f32)
+ *                 kv        2 * kv heads * head_dim * kv bytes * 16 tokens, for each block and layer
+ *                 scratch   what one step needs while it is computed, rank 0's logits, load staging
+ *                 links     one hidden buffer a slot, and the home rows
+ *                 context   a stated constant for the process itself
+ */
+#pragma once
+
+#include "planner/model_card.h"
+#include <stdint.h>
+
+enum {
+    CDP_KV_BLOCK_TOKENS = 16,
+    CDP_HOME_ROWS =
+        16, /* rows the head takes at once: rank 0's logits buffer is (CDP_HOME_ROWS, vocab) f32 */
+};
+
+/* What a run is planned for. */
+typedef struct cdp_run_shape {
+    cdp_dtype dtype;    /* weights and arithmetic: bf16 | fp16 | fp32 */
+    cdp_dtype kv_dtype; /* of the cache */
+    int ctx;            /* tokens a sequence may reach */
+    int max_batch;      /* sequences at once */
+    int chunk;          /* prompt tokens of one step at most; rows of every step buffer */
+    int n_ranks;        /* active ranks; steps in flight = n_ranks + 1 */
+    bool on_gpu;        /* picks the context constant and the scratch layout */
+} cdp_run_shape;
+
+/* Bytes of a stage, part by part. */
+typedef struct cdp_stage_bytes {
+    uint64_t weights, kv, scratch, links, context, total;
+} cdp_stage_bytes;
+
+/* Hidden states travel and lie in bf16 for bf16 runs and in f32 else. */
+cdp_dtype cdp_hidden_dtype(const cdp_run_shape *run);
+
+/* Slots of steps in flight: one more than active ranks, so that rank 0 fills while the ring is full. */
+int cdp_n_slots(const cdp_run_shape *run);
+
+/* Rows of all step buffers: the chunk, or max_batch where that is larger. */
+int cdp_step_rows(const cdp_run_shape *run);
+
+/* KV blocks that one sequence of ctx tokens needs. */
+int64_t cdp_blocks_per_sequence(const cdp_run_shape *run);
+
+/* Bytes of one KV block of one layer, keys and values. */
+uint64_t cdp_kv_block_bytes(const cdp_model_card *card, const cdp_run_shape *run);
+
+/* Weight bytes: of layer `layer`, of rank 0's two ends as held, and of the whole model in the run's dtype as
+ * its files would hold it (a tied matrix once). */
+uint64_t cdp_layer_weight_bytes(const cdp_model_card *card, const cdp_run_shape *run, int layer);
+uint64_t cdp_vocab_weight_bytes(const cdp_model_card *card, const cdp_run_shape *run);
+uint64_t cdp_model_weight_bytes(const cdp_model_card *card, const cdp_run_shape *run);
+
+/* f32 values of the step scratch, buffer by buffer; all rows = cdp_step_rows. The stage allocates exactly
+ * these. On the CPU every activation is held in f32 (rounded where ops.h says so). */
+typedef struct cdp_scratch_bytes {
+    uint64_t normed;  /* (rows, hidden), also the attention and MLP products before the residual */
+    uint64_t qkv;     /* (rows, (n_heads + 2 n_kv_heads) * head_dim) */
+    uint64_t context; /* (rows, n_heads * head_dim) */
+    uint64_t ffn;     /* (rows, 2 * ffn): gate and up, then their product in the first half */
+    uint64_t rope;    /* (rows, 2, rope dim / 2): cos, sin of each row's position */
+    uint64_t logits;  /* rank 0: (CDP_HOME_ROWS, vocab) on the device and again on the host */
+    uint64_t step;    /* step arrays: 8 int32 a row, for each slot, host and device; block tables */
+    uint64_t load;    /* staging of the reader threads while loading */
+    uint64_t total;
+} cdp_scratch_bytes;
+cdp_scratch_bytes cdp_scratch(const cdp_model_card *card, const cdp_run_shape *run, bool has_vocab);
+
+/* One hidden buffer (rows, hidden) and one home buffer (rows, hidden) a slot, in the hidden dtype. */
+uint64_t cdp_link_bytes(const cdp_model_card *card, const cdp_run_shape *run);
+
+/* All of it for layers [first_layer, end_layer) with n_blocks KV blocks. */
+cdp_stage_bytes cdp_memory_stage(const cdp_model_card *card, const cdp_run_shape *run, int first_layer,
+                                 int end_layer, bool has_vocab, int64_t n_blocks);
