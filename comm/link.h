@@ -1,0 +1,64 @@
+/* comm/link.h - the road between neighbours in the ring of active ranks.
+ *
+ *     rank 0 --- hidden ---> rank 1 --- hidden ---> ... ---> last active rank
+ *       ^                                                        |
+ *       +-------- hidden, only the rows that want logits --------+
+ *
+ * A link moves bytes. It knows ranks and buffers; layers, dtypes and tokens belong to stage/. The roads are
+ * "mpi" (through host memory) and "local" (one active rank: the ring closes on itself); "nccl" (GPU to GPU)
+ * fits the same calls. Nothing blocks: a send waits in the link until its event on the device's queue is
+ * reached, a receive is asked for ahead of time, cdp_link_poll moves things on.
+ *
+ * A place (0 .. n_places-1) is one step's seat in the ring, id modulo n_places; each place has at most one
+ * send and one receive on the way. Sends are synchronous (they end when the receiver has taken them), so a
+ * fast rank cannot run away from a slow one.
+ */
+#pragma once
+
+#include "comm/world.h"
+#include "kernels/device.h"
+
+typedef struct cdp_link cdp_link;
+
+typedef struct cdp_link_options {
+    cdp_device *device;      /* whose events order the sends; not owned */
+    int n_active;            /* ranks in the ring */
+    const int *active;       /* (n_active) their world ranks, ascending; active[0] is 0 */
+    int n_places;            /* steps in flight at most */
+    size_t max_header_bytes; /* of a step header */
+} cdp_link_options;
+
+/* Open the road. Every active rank calls it with equal arguments (but its own device); idle ranks do not.
+ * The caller closes *out. */
+cdp_status cdp_link_open(cdp_link **out, cdp_world *world, const cdp_link_options *options);
+
+/* Drop what is on the way. NULL is fine. Not collective. */
+void cdp_link_close(cdp_link *link);
+
+const char *cdp_link_road(const cdp_link *link); /* "mpi" or "local" */
+
+/* Hand a step header to the next rank (not round to rank 0: the last rank sends none). Copies the bytes; at
+ * most n_places headers are on the way, more are kept in order. */
+cdp_status cdp_link_send_header(cdp_link *link, const void *bytes, size_t n_bytes);
+
+/* The next header of the previous rank: *bytes_out NULL when none is here yet, else valid until the next
+ * call. */
+cdp_status cdp_link_take_header(cdp_link *link, const void **bytes_out, size_t *n_bytes_out);
+
+/* Ask for exactly n_bytes of place `place` from the previous rank into `buffer`, which stays the caller's. */
+cdp_status cdp_link_recv(cdp_link *link, int place, void *buffer, size_t n_bytes);
+
+/* Send n_bytes of `buffer` to the next rank once `after` is reached on the device's queue. */
+cdp_status cdp_link_send(cdp_link *link, int place, const void *buffer, size_t n_bytes, cdp_event after);
+
+/* True when no receive (send) of this place is on the way any more: work queued from here on may read what
+ * came (write over what went). */
+bool cdp_link_received(const cdp_link *link, int place);
+bool cdp_link_sent(const cdp_link *link, int place);
+
+/* Move everything on; also one cdp_world_poll. A size that does not match or a broken peer: an error that
+ * names the rank. */
+cdp_status cdp_link_poll(cdp_link *link);
+
+/* Bytes sent and received so far, headers not counted. */
+void cdp_link_traffic(const cdp_link *link, uint64_t *n_sent_out, uint64_t *n_received_out);

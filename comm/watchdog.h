@@ -1,0 +1,46 @@
+/* comm/watchdog.h - nobody waits for the dead.
+ *
+ * A thread of its own that needs neither MPI nor the device. It ends the process, by the callback main gave,
+ * after one line on stderr that names the rank, what it was doing, its peer and the step, when
+ *
+ *   - this rank has work of its own and shows no progress for the limit (a job finished, a block read), or
+ * its main thread has not come round its loop for that long;
+ *   - the previous rank of the world has sent no beat for the limit + 1 s (it is stopped or cut off);
+ *   - another rank of this host has died (pidfd): named at once, exit within a second.
+ *
+ * Every rank sends its next rank a beat each min(1 s, limit / 4), whether computing, waiting or idle, so a
+ * slow but healthy prefill, a long wait and an idle server are no faults. The exit code is 70.
+ */
+#pragma once
+
+#include "comm/world.h"
+
+typedef enum cdp_activity {
+    CDP_STARTING,  /* start-up phases and agreements: waiting for peers is fine, beats must come */
+    CDP_LOADING,   /* own work: blocks of weights */
+    CDP_COMPUTING, /* own work: jobs on the device */
+    CDP_WAITING,   /* for the previous rank's data, or idle: beats must come */
+} cdp_activity;
+
+typedef struct cdp_watchdog_options {
+    double limit_s;                 /* --step-timeout */
+    void (*leave)(int exit_code);   /* ends the process; called on the watchdog's thread */
+    uint64_t (*progress)(void *of); /* the device's counter of finished jobs, may be NULL; any thread */
+    void *progress_of;
+} cdp_watchdog_options;
+
+/* Start watching; from now on cdp_world_poll sends and takes beats. Collective (pids are exchanged). There is
+ * one watchdog a world; cdp_world_close ends it if cdp_watchdog_stop has not. */
+cdp_status cdp_watchdog_start(cdp_world *world, const cdp_watchdog_options *options);
+
+/* Change what is counted as progress (the device opens after the watchdog starts). */
+void cdp_watchdog_watch(cdp_world *world, uint64_t (*progress)(void *of), void *of);
+
+/* What this rank does now, for the line: e.g. CDP_COMPUTING with first, last = layers and `step`. */
+void cdp_watchdog_note(cdp_world *world, cdp_activity activity, int64_t step, int first, int last);
+
+/* One more piece of own work is done (any thread). */
+void cdp_watchdog_progress(cdp_world *world);
+
+/* End it: all ranks have agreed to leave. Collective, so that no rank takes a leaving peer for a dead one. */
+cdp_status cdp_watchdog_stop(cdp_world *world);

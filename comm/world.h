@@ -1,0 +1,64 @@
+/* comm/world.h - the processes of one run: start, who is who, agreement, stop.
+ *
+ * Without a launcher's variables (mpirun, srun with pmix) a process is a world of one and never touches MPI.
+ * `rank` and `size` are the two MPI numbers. Everything here runs on the main thread (MPI_THREAD_FUNNELED,
+ * MPI_ERRORS_RETURN), and every wait is a test loop with a short spin and then a sleep, which also keeps the
+ * beats going that tell the next rank that this one lives (watchdog.h).
+ */
+#pragma once
+
+#include "kernels/status.h"
+#include <stdint.h>
+
+typedef struct cdp_world cdp_world;
+
+/* True when this process was started by a launcher that forms a world (OMPI_COMM_WORLD_SIZE or PMIX_RANK). */
+bool cdp_world_has_launcher(void);
+
+/* Join the world. A Slurm step of several tasks that each see only themselves (srun without pmix):
+ * CDP_USAGE with the advice. The caller closes *out. Collective. */
+cdp_status cdp_world_open(cdp_world **out);
+
+/* Leave: MPI_Finalize on all ranks together. Only after an agreement, or on the good end; a fault that one
+ * rank alone knows of leaves by _exit instead. NULL is fine. Collective. */
+void cdp_world_close(cdp_world *world);
+
+int cdp_world_rank(const cdp_world *world);
+int cdp_world_size(const cdp_world *world);
+int cdp_world_local_rank(const cdp_world *world); /* among the ranks of this host */
+int cdp_world_local_size(const cdp_world *world);
+const char *cdp_world_host(const cdp_world *world);
+
+/* End of a phase: every rank brings its status (with its message in cdp_error_message). Returns the same
+ * status on every rank: CDP_OK when all are, else that of the lowest rank that failed; its message, with
+ * "rank N: " before it in worlds of several, is then in every rank's cdp_error_message. Collective. */
+cdp_status cdp_world_agree(cdp_world *world, cdp_status mine);
+
+/* Rank 0's n bytes on every rank. Collective; n is equal everywhere. */
+cdp_status cdp_world_broadcast(cdp_world *world, void *bytes, size_t n);
+
+/* n bytes of every rank, in rank order, on every rank: all holds size * n. Collective. */
+cdp_status cdp_world_gather(cdp_world *world, void *all, const void *mine, size_t n);
+
+/* Smallest of one number over all ranks. Collective. */
+cdp_status cdp_world_min(cdp_world *world, int64_t *value);
+
+/* Wait until every rank is here. Collective. */
+cdp_status cdp_world_barrier(cdp_world *world);
+
+/* One turn of any test loop: keep the beats going, note stop signals. Never blocks. Not collective. */
+cdp_status cdp_world_poll(cdp_world *world);
+
+/* Pause between two turns of a test loop: nothing for the first 100 us since the last success, then 50 us
+ * sleeps, 200 us after 5 ms, 1 ms after 1 s. Start with *waiter = {0}, reset it so after each success. */
+typedef struct cdp_waiter {
+    int64_t since_ns; /* 0: the first pause sets it */
+} cdp_waiter;
+void cdp_wait_pause(cdp_waiter *waiter);
+
+/* Monotonic time in nanoseconds. */
+int64_t cdp_now_ns(void);
+
+/* SIGTERM, SIGINT and SIGUSR1 ask for a stop (a second SIGINT leaves at once with 75); SIGPIPE is ignored. */
+cdp_status cdp_stop_install(void);
+bool cdp_stop_wanted(void);
