@@ -26,6 +26,7 @@ typedef uint64_t cdp_event;
 typedef struct cdp_cpu_options {
     int n_threads; /* worker threads, at least 1 */
     cdp_cpu_tier tier;
+    const struct cdp_ops *ops; /* NULL: the table of the tier; tests put &cdp_ops_ref here */
 } cdp_cpu_options;
 
 /* Start the CPU device. CDP_SYSTEM when threads or memory are refused. The caller closes it. */

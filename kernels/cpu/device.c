@@ -1,0 +1,254 @@
+/* The CPU device: one ring of jobs, worker threads that walk it together. See queue.h for the picture. */
+#include "kernels/cpu/queue.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    QUEUE_JOBS = 8192, /* several steps of a 100-layer stage at a dozen jobs a layer */
+    SPIN_TURNS = 4000, /* some 20 us: longer than the gap between two jobs, shorter than a hop */
+    ALIGNMENT = 64,
+};
+
+typedef struct job_slot {
+    cdp_job job;
+    atomic_int next_item;
+    _Alignas(16) unsigned char args[CDP_JOB_ARGS_BYTES];
+} job_slot;
+
+struct cdp_device {
+    const cdp_ops *ops;
+    int n_threads, n_started;
+    pthread_t *threads;
+    job_slot *jobs;
+
+    /* Counters only grow; job number n lives in jobs[n % QUEUE_JOBS]. The low halves are futex words. */
+    _Alignas(ALIGNMENT) _Atomic uint64_t submitted;
+    _Alignas(ALIGNMENT) _Atomic uint64_t arrived; /* workers done with their part, over all jobs */
+    _Alignas(ALIGNMENT) _Atomic uint64_t done;
+    _Alignas(ALIGNMENT) atomic_int n_sleeping;
+    atomic_uint bell; /* changes whenever a sleeper should look again */
+    atomic_bool is_closing;
+    _Atomic uint64_t busy_ns;
+    uint64_t allocated;
+};
+
+typedef struct worker_start {
+    cdp_device *device;
+    int worker;
+} worker_start;
+
+static void ring_bell(cdp_device *device) {
+    atomic_fetch_add(&device->bell, 1);
+    if (atomic_load(&device->n_sleeping) > 0)
+        syscall(SYS_futex, &device->bell, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+}
+
+static void spin_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+/* Wait until *counter > value or the device closes: a short spin, then asleep on the bell. */
+static bool wait_above(cdp_device *device, _Atomic uint64_t *counter, uint64_t value) {
+    for (int turn = 0; turn < SPIN_TURNS; turn++) {
+        if (atomic_load_explicit(counter, memory_order_acquire) > value)
+            return true;
+        spin_pause();
+    }
+    for (;;) {
+        const unsigned bell = atomic_load(&device->bell);
+        if (atomic_load(counter) > value)
+            return true;
+        if (atomic_load(&device->is_closing))
+            return false;
+        atomic_fetch_add(&device->n_sleeping, 1);
+        /* The bell is read before the counter, so a change in between makes the wait return at once. */
+        syscall(SYS_futex, &device->bell, FUTEX_WAIT_PRIVATE, bell, NULL, NULL, 0);
+        atomic_fetch_sub(&device->n_sleeping, 1);
+    }
+}
+
+static uint64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void *worker_main(void *argument) {
+    const worker_start start = *(worker_start *)argument;
+    free(argument);
+    cdp_device *device = start.device;
+    const uint64_t n = (uint64_t)device->n_threads;
+    for (uint64_t number = 0; wait_above(device, &device->submitted, number); number++) {
+        const uint64_t began = start.worker == 0 ? now_ns() : 0;
+        job_slot *slot = &device->jobs[number % QUEUE_JOBS];
+        const cdp_turn turn = {&slot->next_item, start.worker, device->n_threads};
+        slot->job(slot->args, &turn);
+        if (atomic_fetch_add(&device->arrived, 1) + 1 == (number + 1) * n) {
+            atomic_store(&device->done, number + 1);
+            ring_bell(device);
+        } else if (!wait_above(device, &device->done, number)) {
+            break;
+        }
+        if (start.worker == 0)
+            atomic_fetch_add(&device->busy_ns, now_ns() - began);
+    }
+    return NULL;
+}
+
+static cdp_status start_workers(cdp_device *device) {
+    device->threads = calloc((size_t)device->n_threads, sizeof *device->threads);
+    if (device->threads == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for %d worker threads", device->n_threads);
+    for (int i = 0; i < device->n_threads; i++) {
+        worker_start *start = malloc(sizeof *start);
+        if (start == NULL)
+            return cdp_fail(CDP_SYSTEM, "no memory for worker thread %d", i);
+        *start = (worker_start){device, i};
+        const int error = pthread_create(&device->threads[i], NULL, worker_main, start);
+        if (error != 0) {
+            free(start);
+            return cdp_fail(CDP_SYSTEM, "worker thread %d of %d cannot start: %s", i, device->n_threads,
+                            strerror(error));
+        }
+        device->n_started++;
+    }
+    return CDP_OK;
+}
+
+cdp_status cdp_device_open_cpu(cdp_device **out, const cdp_cpu_options *options) {
+    *out = NULL;
+    cdp_device *device = aligned_alloc(ALIGNMENT, (sizeof *device + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+    if (device == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for the CPU device");
+    memset(device, 0, sizeof *device);
+    device->n_threads = options->n_threads < 1 ? 1 : options->n_threads;
+    device->ops = options->ops != NULL ? options->ops : cdp_ops_for_tier(options->tier);
+    device->jobs = calloc(QUEUE_JOBS, sizeof *device->jobs);
+    cdp_status st = CDP_OK;
+    if (device->ops == NULL)
+        st = cdp_fail(CDP_UNAVAILABLE, "this build or processor has no %s tier",
+                      cdp_cpu_tier_name(options->tier));
+    else if (device->jobs == NULL)
+        st = cdp_fail(CDP_SYSTEM, "no memory for the job queue");
+    else
+        st = start_workers(device);
+    if (st != CDP_OK)
+        cdp_device_close(device);
+    else
+        *out = device;
+    return st;
+}
+
+void cdp_device_close(cdp_device *device) {
+    if (device == NULL)
+        return;
+    if (device->n_started == device->n_threads)
+        cdp_device_drain(device);
+    atomic_store(&device->is_closing, true);
+    ring_bell(device);
+    for (int i = 0; i < device->n_started; i++)
+        pthread_join(device->threads[i], NULL);
+    free(device->threads);
+    free(device->jobs);
+    free(device);
+}
+
+const cdp_ops *cdp_device_ops(const cdp_device *device) {
+    return device->ops;
+}
+
+cdp_status cdp_cpu_submit(cdp_device *device, cdp_job job, const void *args, size_t n_bytes) {
+    if (n_bytes > CDP_JOB_ARGS_BYTES)
+        return cdp_fail(CDP_INTERNAL, "a job of %zu argument bytes, room for %d", n_bytes,
+                        CDP_JOB_ARGS_BYTES);
+    const uint64_t number = atomic_load_explicit(&device->submitted, memory_order_relaxed);
+    while (number - atomic_load(&device->done) >= QUEUE_JOBS)
+        nanosleep(&(struct timespec){0, 50000}, NULL);
+    job_slot *slot = &device->jobs[number % QUEUE_JOBS];
+    slot->job = job;
+    atomic_store_explicit(&slot->next_item, 0, memory_order_relaxed);
+    memcpy(slot->args, args, n_bytes);
+    atomic_store(&device->submitted, number + 1);
+    ring_bell(device);
+    return CDP_OK;
+}
+
+cdp_status cdp_device_alloc(cdp_device *device, void **out, uint64_t n_bytes) {
+    *out = NULL;
+    if (n_bytes == 0)
+        return CDP_OK;
+    /* The size lies in front of the memory, so that free can count. */
+    const uint64_t whole = (n_bytes + 2 * ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    unsigned char *memory = aligned_alloc(ALIGNMENT, whole);
+    if (memory == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for %.2f GiB on the CPU device", (double)n_bytes / 0x1p30);
+    memset(memory, 0, whole);
+    memcpy(memory, &n_bytes, sizeof n_bytes);
+    device->allocated += n_bytes;
+    *out = memory + ALIGNMENT;
+    return CDP_OK;
+}
+
+void cdp_device_free(cdp_device *device, void *memory) {
+    if (memory == NULL)
+        return;
+    unsigned char *start = (unsigned char *)memory - ALIGNMENT;
+    uint64_t n_bytes;
+    memcpy(&n_bytes, start, sizeof n_bytes);
+    device->allocated -= n_bytes;
+    free(start);
+}
+
+uint64_t cdp_device_allocated(const cdp_device *device) {
+    return device->allocated;
+}
+
+typedef struct copy_args {
+    void *to;
+    const void *from;
+    uint64_t n_bytes;
+} copy_args;
+
+static void copy_job(const void *args, const cdp_turn *turn) {
+    const copy_args *a = args;
+    if (turn->worker == 0)
+        memcpy(a->to, a->from, a->n_bytes);
+}
+
+cdp_status cdp_device_copy_in(cdp_device *device, void *to, const void *from_host, uint64_t n_bytes) {
+    const copy_args args = {to, from_host, n_bytes};
+    return n_bytes == 0 ? CDP_OK : cdp_cpu_submit(device, copy_job, &args, sizeof args);
+}
+
+cdp_status cdp_device_copy_out(cdp_device *device, void *to_host, const void *from, uint64_t n_bytes) {
+    return cdp_device_copy_in(device, to_host, from, n_bytes);
+}
+
+cdp_event cdp_device_record(cdp_device *device) {
+    return atomic_load(&device->submitted);
+}
+
+bool cdp_device_reached(const cdp_device *device, cdp_event event) {
+    return atomic_load_explicit(&device->done, memory_order_acquire) >= event;
+}
+
+uint64_t cdp_device_progress(const cdp_device *device) {
+    return atomic_load(&device->done);
+}
+double cdp_device_busy_s(const cdp_device *device) {
+    return (double)atomic_load(&device->busy_ns) * 1e-9;
+}
+
+void cdp_device_drain(cdp_device *device) {
+    while (!cdp_device_reached(device, cdp_device_record(device)))
+        nanosleep(&(struct timespec){0, 20000}, NULL);
+}

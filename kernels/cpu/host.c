@@ -1,0 +1,134 @@
+/* Facts about this host: processor, cores, memory. */
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/device.h"
+
+cdp_cpu_tier cdp_cpu_best_tier(void) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+        return CDP_TIER_AVX512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        return CDP_TIER_AVX2;
+#endif
+    return CDP_TIER_PLAIN;
+}
+
+const char *cdp_cpu_tier_name(cdp_cpu_tier tier) {
+    return tier == CDP_TIER_AVX512 ? "avx512" : tier == CDP_TIER_AVX2 ? "avx2" : "plain";
+}
+
+/* The rest of the line of /proc/cpuinfo that starts with `key`, "" when there is none. */
+static void cpuinfo_line(char *out, size_t out_size, const char *key) {
+    out[0] = '\0';
+    FILE *file = fopen("/proc/cpuinfo", "re");
+    if (file == NULL)
+        return;
+    char line[4096];
+    while (out[0] == '\0' && fgets(line, sizeof line, file) != NULL) {
+        const char *colon = strchr(line, ':');
+        if (colon == NULL || strncmp(line, key, strlen(key)) != 0)
+            continue;
+        snprintf(out, out_size, "%s", colon + 1 + strspn(colon + 1, " \t"));
+        out[strcspn(out, "\n")] = '\0';
+    }
+    fclose(file);
+}
+
+const char *cdp_cpu_model_name(void) {
+    static char name[128]; /* a fact of the machine, read once */
+    if (name[0] == '\0')
+        cpuinfo_line(name, sizeof name, "model name");
+    if (name[0] == '\0')
+        snprintf(name, sizeof name, "unknown processor");
+    return name;
+}
+
+bool cdp_cpu_has_amx(void) {
+    char flags[4096];
+    cpuinfo_line(flags, sizeof flags, "flags");
+    return strstr(flags, " amx_bf16") != NULL;
+}
+
+int cdp_cpu_usable_cores(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        return 1;
+    const int n = CPU_COUNT(&set);
+    return n < 1 ? 1 : n;
+}
+
+/* The number in a file, or `otherwise` when it is missing or says "max". */
+static uint64_t number_in(const char *path, uint64_t otherwise) {
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return otherwise;
+    unsigned long long value;
+    const int n = fscanf(file, "%llu", &value);
+    fclose(file);
+    return n == 1 ? (uint64_t)value : otherwise;
+}
+
+static uint64_t mem_available(void) {
+    FILE *file = fopen("/proc/meminfo", "re");
+    if (file == NULL)
+        return UINT64_MAX;
+    char line[256];
+    unsigned long long kib = 0;
+    while (fgets(line, sizeof line, file) != NULL)
+        if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
+            break;
+    fclose(file);
+    return kib == 0 ? UINT64_MAX : (uint64_t)kib * 1024;
+}
+
+/* What the cgroup of this process leaves (version 2, then 1). Page cache that can go counts as free. */
+static uint64_t cgroup_left(void) {
+    static const struct {
+        const char *limit, *used, *cache;
+    } places[] = {
+        {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"},
+        {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+         "/sys/fs/cgroup/memory/memory.stat"},
+    };
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        const uint64_t limit = number_in(places[i].limit, UINT64_MAX);
+        const uint64_t used = number_in(places[i].used, 0);
+        if (limit == UINT64_MAX)
+            continue;
+        uint64_t cache = 0;
+        FILE *file = fopen(places[i].cache, "re");
+        char line[256];
+        unsigned long long value;
+        while (file != NULL && fgets(line, sizeof line, file) != NULL)
+            if (sscanf(line, "inactive_file %llu", &value) == 1)
+                cache = (uint64_t)value;
+        if (file != NULL)
+            fclose(file);
+        return limit + cache > used ? limit + cache - used : 0;
+    }
+    return UINT64_MAX;
+}
+
+uint64_t cdp_cpu_free_bytes(void) {
+    const uint64_t machine = mem_available(), group = cgroup_left();
+    return machine < group ? machine : group;
+}
+
+/* VmHWM, not getrusage: the latter also remembers what this process was before exec. */
+uint64_t cdp_process_peak_bytes(void) {
+    FILE *file = fopen("/proc/self/status", "re");
+    if (file == NULL)
+        return 0;
+    char line[256];
+    unsigned long long kib = 0;
+    while (fgets(line, sizeof line, file) != NULL)
+        if (sscanf(line, "VmHWM: %llu kB", &kib) == 1)
+            break;
+    fclose(file);
+    return (uint64_t)kib * 1024;
+}

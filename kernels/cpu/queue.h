@@ -1,0 +1,49 @@
+/* kernels/cpu/queue.h - the inside of the CPU device: jobs in order, each worked on by all workers at once.
+ *
+ *     main      submit(a) submit(b) ...
+ *     worker 0       [ a: items 0-3 ][ b: items 0-7 ]
+ *     worker 1       [ a: items 4-5 ][ b: items 8-9 ]      no worker starts b before a is done
+ *
+ * A job's items are taken from a shared counter, so a worker that lost its core for a while slows the job
+ * only by the items it holds. Which worker computes an item never changes a bit of it.
+ */
+#pragma once
+
+#include "kernels/ops.h"
+#include <stdatomic.h>
+
+enum { CDP_JOB_ARGS_BYTES = 224 };
+
+/* What a job sees of its turn. */
+typedef struct cdp_turn {
+    atomic_int *next_item;
+    int worker, n_workers;
+} cdp_turn;
+
+typedef void (*cdp_job)(const void *args, const cdp_turn *turn);
+
+/* Queue a job with a copy of its arguments. Main thread only. Waits only while the queue is full. */
+cdp_status cdp_cpu_submit(cdp_device *device, cdp_job job, const void *args, size_t n_bytes);
+
+/* The next up to `grain` of n_items: false when none are left. */
+static inline bool cdp_turn_take(const cdp_turn *turn, int n_items, int grain, int *begin_out, int *end_out) {
+    const int begin = atomic_fetch_add_explicit(turn->next_item, grain, memory_order_relaxed);
+    if (begin >= n_items)
+        return false;
+    *begin_out = begin;
+    *end_out = begin + grain < n_items ? begin + grain : n_items;
+    return true;
+}
+
+/* Operations that only move bytes: every table of the CPU device has these. A KV block is 2 * n_kv_heads * 16
+ * * head_dim values, whatever their order inside. */
+cdp_status cdp_cpu_kv_update(cdp_device *device, const cdp_shape *shape, const cdp_layer *layers,
+                             int n_layers, const cdp_kv_command *commands, int n_commands,
+                             const cdp_buffers *buffers);
+cdp_status cdp_cpu_embed(cdp_device *device, const cdp_shape *shape, const cdp_vocab_weights *vocab,
+                         const cdp_step_view *step);
+cdp_status cdp_cpu_pick(cdp_device *device, const cdp_shape *shape, const cdp_step_view *step, void *picked);
+
+/* The tables of the vectorised tiers; only those this build has are not NULL. */
+const cdp_ops *cdp_ops_for_tier(cdp_cpu_tier tier);
+extern const cdp_ops cdp_ops_plain;

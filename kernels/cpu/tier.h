@@ -1,0 +1,205 @@
+/* kernels/cpu/tier.h - the operation table of one tier. plain.c, avx2.c and avx512.c define TIER_OPS and
+ * TIER_NAME, and include this under their own instruction flags; the code is the same, the vectors differ.
+ *
+ * An operation is a few jobs: rows are normed, the matrix product takes all workers, rows are finished.
+ */
+#pragma once
+
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/product.h"
+
+typedef struct row_args {
+    const cdp_shape *shape;
+    const cdp_layer *layer;
+    const cdp_tensor *norm, *bias;
+    cdp_step_view step;
+    cdp_buffers buf;
+} row_args;
+
+typedef void (*row_work)(const row_args *args, int row);
+
+static size_t qkv_width(const cdp_shape *s) {
+    return (size_t)((s->n_heads + 2 * s->n_kv_heads) * s->head_dim);
+}
+
+static uint64_t kv_block_bytes(const cdp_shape *s) {
+    return 2 * kv_half(s) * cdp_dtype_bytes(s->kv_dtype);
+}
+
+static cdp_status submit_rows(cdp_device *device, cdp_job job, const cdp_shape *shape, const cdp_layer *layer,
+                              const cdp_tensor *norm, const cdp_tensor *bias, const cdp_step_view *step,
+                              const cdp_buffers *buffers) {
+    const row_args args = {shape, layer, norm, bias, *step, *buffers};
+    return cdp_cpu_submit(device, job, &args, sizeof args);
+}
+
+/* Job NAME_job calls NAME_row for each row. */
+#define ROW_JOB(name)                                                                                        \
+    static void name##_job(const void *args, const cdp_turn *turn) {                                         \
+        const row_args *a = args;                                                                            \
+        int begin, end;                                                                                      \
+        while (cdp_turn_take(turn, a->step.n_rows, 1, &begin, &end))                                         \
+            for (int row = begin; row < end; row++)                                                          \
+                name##_row(a, row);                                                                          \
+    }
+
+static void norm_row(const row_args *a, int row) {
+    row_norm(a->buf.normed + (size_t)row * (size_t)a->shape->hidden, a->step.hidden, a->shape, a->norm, row);
+}
+ROW_JOB(norm)
+
+/* After attn_out and down: the product lies in `normed`. */
+static void residual_row(const row_args *a, int row) {
+    float *x = a->buf.normed + (size_t)row * (size_t)a->shape->hidden;
+    row_residual(a->step.hidden, x, a->shape, a->bias, a->norm, row);
+}
+ROW_JOB(residual)
+
+static void rope_row(const row_args *a, int row) {
+    const int half = a->shape->rope_dim / 2, list = a->step.rope_list[row];
+    float *cosine = a->buf.rope + (size_t)row * (size_t)a->shape->rope_dim;
+    for (int i = 0; i < half; i++) {
+        double s, c;
+        sincos(a->step.position[row] * a->shape->rope_inv[list][i], &s, &c);
+        cosine[i] = (float)c * a->shape->rope_factor[list];
+        cosine[half + i] = (float)s * a->shape->rope_factor[list];
+    }
+}
+ROW_JOB(rope)
+
+static void append_kv(const row_args *a, const float *k, const float *v, int row) {
+    const cdp_shape *s = a->shape;
+    const int position = a->step.position[row], t = position % CDP_BLOCK_TOKENS;
+    const int32_t block = a->buf.tables[(size_t)a->step.slot[row] * (size_t)a->buf.max_blocks +
+                                        (size_t)(position / CDP_BLOCK_TOKENS)];
+    for (int h = 0; h < s->n_kv_heads; h++) {
+        const size_t keys = kv_place(s, block, h, false) + (size_t)t;
+        const size_t values = kv_place(s, block, h, true) + (size_t)(t * s->head_dim);
+        for (int d = 0; d < s->head_dim; d++) {
+            cdp_store(a->layer->kv, s->kv_dtype, keys + (size_t)d * CDP_BLOCK_TOKENS, k[h * s->head_dim + d]);
+            cdp_store(a->layer->kv, s->kv_dtype, values + (size_t)d, v[h * s->head_dim + d]);
+        }
+    }
+}
+
+/* The products q, k, v of a row: bias, q/k norm, rope, rounding, append. */
+static void qkv_row(const row_args *a, int row) {
+    const cdp_shape *s = a->shape;
+    if (a->step.slot[row] < 0)
+        return;
+    float *q = a->buf.qkv + (size_t)row * qkv_width(s);
+    float *k = q + s->n_heads * s->head_dim, *v = k + s->n_kv_heads * s->head_dim;
+    row_add_bias(q, a->bias, (int)qkv_width(s));
+    if (s->head_norm != CDP_HEAD_NORM_NONE) {
+        row_norm_heads(q, s->n_heads, &a->layer->q_norm, s);
+        row_norm_heads(k, s->n_kv_heads, &a->layer->k_norm, s);
+    }
+    const float *cosine = a->buf.rope + (size_t)row * (size_t)s->rope_dim;
+    for (int h = 0; a->layer->has_rope && h < s->n_heads + s->n_kv_heads; h++)
+        row_rotate(q + h * s->head_dim, cosine, cosine + s->rope_dim / 2, s->rope_dim);
+    row_round(q, (int)qkv_width(s), s);
+    append_kv(a, k, v, row);
+}
+ROW_JOB(qkv)
+
+static void silu_row(const row_args *a, int row) {
+    float *gate = a->buf.ffn + (size_t)row * 2 * (size_t)a->shape->ffn;
+    row_add_bias(gate, a->bias, 2 * a->shape->ffn);
+    row_silu_product(gate, gate + a->shape->ffn, a->shape->ffn, a->shape);
+}
+ROW_JOB(silu)
+
+static cdp_status rope(cdp_device *device, const cdp_shape *shape, const cdp_step_view *step,
+                       const cdp_buffers *buffers) {
+    return submit_rows(device, rope_job, shape, NULL, NULL, NULL, step, buffers);
+}
+
+static cdp_status qkv(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,
+                      const cdp_step_view *step, const cdp_buffers *buffers) {
+    CDP_TRY(submit_rows(device, norm_job, shape, layer, &layer->attn_norm, NULL, step, buffers));
+    CDP_TRY(submit_product(device, buffers->normed, (size_t)shape->hidden, step->n_rows, &layer->qkv,
+                           buffers->qkv, qkv_width(shape)));
+    return submit_rows(device, qkv_job, shape, layer, NULL, &layer->qkv_bias, step, buffers);
+}
+
+static cdp_status attend(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,
+                         const cdp_step_view *step, const cdp_buffers *buffers) {
+    const attend_args args = {shape, layer->kv, layer->window, *step, *buffers};
+    return cdp_cpu_submit(device, attend_job, &args, sizeof args);
+}
+
+static cdp_status attn_out(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,
+                           const cdp_step_view *step, const cdp_buffers *buffers) {
+    CDP_TRY(submit_product(device, buffers->context, (size_t)(shape->n_heads * shape->head_dim), step->n_rows,
+                           &layer->attn_out, buffers->normed, (size_t)shape->hidden));
+    return submit_rows(device, residual_job, shape, layer, &layer->attn_post_norm, &layer->attn_out_bias,
+                       step, buffers);
+}
+
+static cdp_status gate_up(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,
+                          const cdp_step_view *step, const cdp_buffers *buffers) {
+    CDP_TRY(submit_rows(device, norm_job, shape, layer, &layer->ffn_norm, NULL, step, buffers));
+    CDP_TRY(submit_product(device, buffers->normed, (size_t)shape->hidden, step->n_rows, &layer->gate_up,
+                           buffers->ffn, 2 * (size_t)shape->ffn));
+    return submit_rows(device, silu_job, shape, layer, NULL, &layer->gate_up_bias, step, buffers);
+}
+
+static cdp_status down(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,
+                       const cdp_step_view *step, const cdp_buffers *buffers) {
+    CDP_TRY(submit_product(device, buffers->ffn, 2 * (size_t)shape->ffn, step->n_rows, &layer->down,
+                           buffers->normed, (size_t)shape->hidden));
+    return submit_rows(device, residual_job, shape, layer, &layer->ffn_post_norm, &layer->down_bias, step,
+                       buffers);
+}
+
+typedef struct vocab_args {
+    const cdp_shape *shape;
+    cdp_vocab_weights vocab;
+    const void *rows;
+    int n_rows;
+    float *normed, *logits;
+} vocab_args;
+
+static void final_norm_job(const void *args, const cdp_turn *turn) {
+    const vocab_args *a = args;
+    int begin, end;
+    while (cdp_turn_take(turn, a->n_rows, 1, &begin, &end))
+        row_norm(a->normed + (size_t)begin * (size_t)a->shape->hidden, a->rows, a->shape,
+                 &a->vocab.final_norm, begin);
+}
+
+static void scale_logits_job(const void *args, const cdp_turn *turn) {
+    const vocab_args *a = args;
+    int begin, end;
+    while (cdp_turn_take(turn, a->n_rows, 1, &begin, &end))
+        for (int i = 0; i < a->shape->vocab; i++)
+            a->logits[(size_t)begin * (size_t)a->shape->vocab + (size_t)i] *= a->shape->logit_scale;
+}
+
+static cdp_status logits(cdp_device *device, const cdp_shape *shape, const cdp_vocab_weights *vocab,
+                         const void *rows, int n_rows, float *normed, float *out) {
+    const vocab_args args = {shape, *vocab, rows, n_rows, normed, out};
+    CDP_TRY(cdp_cpu_submit(device, final_norm_job, &args, sizeof args));
+    CDP_TRY(submit_product(device, normed, (size_t)shape->hidden, n_rows, &vocab->head, out,
+                           (size_t)shape->vocab));
+    if (shape->logit_scale == 1.0f)
+        return CDP_OK;
+    return cdp_cpu_submit(device, scale_logits_job, &args, sizeof args);
+}
+
+/* Embedding, picking and block commands only move bytes: the plain versions serve every tier. */
+const cdp_ops TIER_OPS;
+const cdp_ops TIER_OPS = {
+    .name = TIER_NAME,
+    .kv_block_bytes = kv_block_bytes,
+    .kv_update = cdp_cpu_kv_update,
+    .embed = cdp_cpu_embed,
+    .rope = rope,
+    .qkv = qkv,
+    .attend = attend,
+    .attn_out = attn_out,
+    .gate_up = gate_up,
+    .down = down,
+    .pick = cdp_cpu_pick,
+    .logits = logits,
+};
