@@ -1,0 +1,363 @@
+#include "tests/support/spawn.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+
+static _Noreturn void give_up(const char *what) {
+    fprintf(stderr, "tests/support/spawn.c: %s: %s\n", what, strerror(errno));
+    exit(2);
+}
+
+static char *copy_text(const char *text) {
+    char *copy = strdup(text);
+    if (copy == NULL)
+        give_up("strdup");
+    return copy;
+}
+
+double test_now_s(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static void sleep_ms(int ms) {
+    nanosleep(&(struct timespec){ms / 1000, (long)(ms % 1000) * 1000000}, NULL);
+}
+
+test_run *test_run_open(double deadline_s) {
+    test_run *run = calloc(1, sizeof *run);
+    if (run == NULL)
+        give_up("calloc");
+    run->deadline_s = deadline_s;
+    run->in_fd = run->out_fd = run->err_fd = -1;
+    /* Short and in /tmp: Open MPI puts unix sockets into it, whose paths hold 107 bytes. */
+    snprintf(run->temp_dir, sizeof run->temp_dir, "/tmp/cdpipe-test-XXXXXX");
+    if (mkdtemp(run->temp_dir) == NULL)
+        give_up("mkdtemp");
+    char variable[96];
+    snprintf(variable, sizeof variable, "TMPDIR=%s", run->temp_dir);
+    test_run_env(run, variable);
+#ifdef __SANITIZE_ADDRESS__
+    test_run_env(run, "LSAN_OPTIONS=print_suppressions=0:suppressions=" CDPIPE_SOURCE_DIR
+                      "/tests/support/lsan.supp");
+#endif
+    return run;
+}
+
+static void add_word(test_run *run, const char *word) {
+    if (run->n_words == TEST_RUN_WORDS) {
+        errno = E2BIG;
+        give_up("command line");
+    }
+    run->words[run->n_words++] = copy_text(word);
+}
+
+void test_run_add(test_run *run, ...) {
+    va_list words;
+    va_start(words, run);
+    for (const char *word; (word = va_arg(words, const char *)) != NULL;)
+        add_word(run, word);
+    va_end(words);
+}
+
+void test_run_env(test_run *run, const char *variable) {
+    if (run->n_env == TEST_RUN_WORDS) {
+        errno = E2BIG;
+        give_up("environment");
+    }
+    run->env[run->n_env++] = copy_text(variable);
+}
+
+void test_run_mpirun(test_run *run, int np) {
+    char limit[32], ranks[32];
+    snprintf(limit, sizeof limit, "%d", (int)run->deadline_s + 5);
+    snprintf(ranks, sizeof ranks, "%d", np);
+    test_run_add(run, "mpirun", "-q", "--oversubscribe", "--bind-to", "none", "--timeout", limit, NULL);
+    test_run_add(run, "--mca", "pml", "ob1", "--mca", "btl", "self,vader", NULL);
+    test_run_add(run, "--mca", "btl_vader_backing_directory", run->temp_dir, "-np", ranks, NULL);
+    if (geteuid() == 0) {
+        test_run_env(run, "OMPI_ALLOW_RUN_AS_ROOT=1");
+        test_run_env(run, "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1");
+    }
+}
+
+/* The child's environment ------------------------------------------------------------------------------ */
+
+static size_t name_length(const char *variable) {
+    return strcspn(variable, "=");
+}
+
+static bool is_kept(const test_run *run, const char *variable) {
+    static const char *const prefixes[] = {"CDPIPE_", "OMPI_COMM_", "OMPI_UNIVERSE_", "PMIX_", "SLURM_"};
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+        if (strncmp(variable, prefixes[i], strlen(prefixes[i])) == 0)
+            return false;
+    const size_t n = name_length(variable);
+    for (int i = 0; i < run->n_env; i++)
+        if (name_length(run->env[i]) == n && strncmp(run->env[i], variable, n) == 0)
+            return false;
+    return true;
+}
+
+static char **make_environment(const test_run *run) {
+    size_t n = 0;
+    while (environ[n] != NULL)
+        n++;
+    char **all = calloc(n + (size_t)run->n_env + 1, sizeof *all);
+    if (all == NULL)
+        give_up("calloc");
+    size_t used = 0;
+    for (size_t i = 0; i < n; i++)
+        if (is_kept(run, environ[i]))
+            all[used++] = environ[i];
+    for (int i = 0; i < run->n_env; i++)
+        if (strchr(run->env[i], '=') != NULL)
+            all[used++] = run->env[i];
+    return all;
+}
+
+/* Start ------------------------------------------------------------------------------------------------ */
+
+static void run_child(test_run *run, const int in[2], const int out[2], const int err[2], char **env) {
+    setsid();
+    dup2(in[0], STDIN_FILENO);
+    dup2(out[1], STDOUT_FILENO);
+    dup2(err[1], STDERR_FILENO);
+    /* A test that ignores a signal must not pass that on to what it tests. */
+    signal(SIGPIPE, SIG_DFL);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    execvpe(run->words[0], run->words, env);
+    dprintf(STDERR_FILENO, "%s: %s\n", run->words[0], strerror(errno));
+    _exit(127);
+}
+
+void test_run_start(test_run *run) {
+    int in[2], out[2], err[2];
+    if (pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0 || pipe2(err, O_CLOEXEC) != 0)
+        give_up("pipe2");
+    if (run->input == NULL) {
+        close(in[0]);
+        in[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    }
+    char **env = make_environment(run);
+    fflush(NULL);
+    run->started_s = test_now_s();
+    run->pid = fork();
+    if (run->pid < 0)
+        give_up("fork");
+    if (run->pid == 0)
+        run_child(run, in, out, err, env);
+    free(env);
+    close(in[0]);
+    close(out[1]);
+    close(err[1]);
+    run->in_fd = in[1];
+    run->out_fd = out[0];
+    run->err_fd = err[0];
+    fcntl(run->in_fd, F_SETFL, O_NONBLOCK);
+    fcntl(run->out_fd, F_SETFL, O_NONBLOCK);
+    fcntl(run->err_fd, F_SETFL, O_NONBLOCK);
+}
+
+/* While it runs ---------------------------------------------------------------------------------------- */
+
+static void close_fd(int *fd) {
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+/* Append what is there to *text; closes *fd at its end. */
+static void take_output(int *fd, char **text, size_t *n) {
+    char block[65536];
+    while (*fd >= 0) {
+        const ssize_t got = read(*fd, block, sizeof block);
+        if (got < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+        if (got <= 0) {
+            close_fd(fd);
+            return;
+        }
+        char *longer = realloc(*text, *n + (size_t)got + 1);
+        if (longer == NULL)
+            give_up("realloc");
+        memcpy(longer + *n, block, (size_t)got);
+        *n += (size_t)got;
+        longer[*n] = '\0';
+        *text = longer;
+    }
+}
+
+static void give_input(test_run *run) {
+    if (run->in_fd < 0)
+        return;
+    const size_t n = run->input == NULL ? 0 : strlen(run->input);
+    if (run->n_input_sent < n) {
+        /* A child that closed its stdin must not end the test. */
+        void (*before)(int) = signal(SIGPIPE, SIG_IGN);
+        const ssize_t sent = write(run->in_fd, run->input + run->n_input_sent, n - run->n_input_sent);
+        signal(SIGPIPE, before);
+        if (sent > 0)
+            run->n_input_sent += (size_t)sent;
+        if (sent >= 0 || errno == EAGAIN)
+            return;
+    }
+    close_fd(&run->in_fd);
+}
+
+static void exchange(test_run *run, int wait_ms) {
+    struct pollfd fds[3] = {{run->out_fd, POLLIN, 0}, {run->err_fd, POLLIN, 0}, {run->in_fd, POLLOUT, 0}};
+    poll(fds, 3, wait_ms);
+    take_output(&run->out_fd, &run->out, &run->n_out);
+    take_output(&run->err_fd, &run->err, &run->n_err);
+    give_input(run);
+}
+
+/* Processes: what /proc knows -------------------------------------------------------------------------- */
+
+static size_t read_proc(pid_t pid, const char *name, char *text, size_t size) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    size_t n = 0;
+    for (ssize_t got; fd >= 0 && n < size - 1 && (got = read(fd, text + n, size - 1 - n)) > 0;)
+        n += (size_t)got;
+    if (fd >= 0)
+        close(fd);
+    text[n] = '\0';
+    return n;
+}
+
+static bool is_zombie(pid_t pid) {
+    char text[512];
+    read_proc(pid, "stat", text, sizeof text);
+    const char *after_name = strrchr(text, ')');
+    return after_name == NULL || after_name[1] == '\0' || after_name[2] == 'Z' || after_name[2] == 'X';
+}
+
+/* Count the processes whose /proc file `name` contains `marker`, and send them `signal_number` if not 0. */
+static int each_process(const char *name, const char *marker, int signal_number) {
+    static char text[1 << 18];
+    int count = 0;
+    DIR *proc = opendir("/proc");
+    if (proc == NULL)
+        give_up("/proc");
+    for (struct dirent *entry; (entry = readdir(proc)) != NULL;) {
+        const pid_t pid = (pid_t)atoi(entry->d_name);
+        if (pid <= 0 || pid == getpid())
+            continue;
+        const size_t n = read_proc(pid, name, text, sizeof text);
+        if (memmem(text, n, marker, strlen(marker)) == NULL || is_zombie(pid))
+            continue;
+        count++;
+        if (signal_number != 0)
+            kill(pid, signal_number);
+    }
+    closedir(proc);
+    return count;
+}
+
+int test_processes(const char *marker) {
+    for (size_t i = 0; marker[i] != '\0'; i++)
+        if (marker[i] == ' ') {
+            errno = EINVAL;
+            give_up("a marker must lie inside one word");
+        }
+    return each_process("cmdline", marker, 0);
+}
+
+/* Ranks sit in process groups of their own, and outlive mpirun for a moment; but they all carry the run's
+ * TMPDIR in their environment, which nothing else does. */
+static int of_run(const test_run *run, int signal_number) {
+    return each_process("environ", run->temp_dir, signal_number);
+}
+
+int test_run_left(const test_run *run) {
+    int n = of_run(run, 0);
+    for (int turn = 0; turn < 40 && n > 0; turn++) {
+        sleep_ms(50);
+        n = of_run(run, 0);
+    }
+    return n;
+}
+
+/* End -------------------------------------------------------------------------------------------------- */
+
+static void note_end(test_run *run, int status) {
+    run->elapsed_s = test_now_s() - run->started_s;
+    run->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    run->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+void test_run_wait(test_run *run) {
+    int status = 0;
+    while (waitpid(run->pid, &status, WNOHANG) == 0) {
+        exchange(run, 10);
+        if (!run->timed_out && test_now_s() - run->started_s > run->deadline_s) {
+            run->timed_out = true;
+            kill(-run->pid, SIGKILL);
+            of_run(run, SIGKILL);
+        }
+    }
+    note_end(run, status);
+    kill(-run->pid, SIGKILL);
+    /* A rank that is still ending may hold the pipes a little longer than mpirun. */
+    for (int turn = 0; turn < 50 && (run->out_fd >= 0 || run->err_fd >= 0); turn++)
+        exchange(run, 20);
+    close_fd(&run->in_fd);
+    close_fd(&run->out_fd);
+    close_fd(&run->err_fd);
+    if (run->out == NULL)
+        run->out = copy_text("");
+    if (run->err == NULL)
+        run->err = copy_text("");
+    run->pid = 0;
+}
+
+void test_run_go(test_run *run) {
+    test_run_start(run);
+    test_run_wait(run);
+}
+
+static int remove_one(const char *path, const struct stat *about, int kind, struct FTW *place) {
+    (void)about, (void)kind, (void)place;
+    remove(path);
+    return 0;
+}
+
+void test_run_close(test_run *run) {
+    if (run == NULL)
+        return;
+    if (run->pid > 0) {
+        kill(-run->pid, SIGKILL);
+        waitpid(run->pid, NULL, 0);
+    }
+    of_run(run, SIGKILL);
+    close_fd(&run->in_fd);
+    close_fd(&run->out_fd);
+    close_fd(&run->err_fd);
+    nftw(run->temp_dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    for (int i = 0; i < run->n_words; i++)
+        free(run->words[i]);
+    for (int i = 0; i < run->n_env; i++)
+        free(run->env[i]);
+    free(run->out);
+    free(run->err);
+    free(run);
+}
