@@ -1,0 +1,78 @@
+#include "launcher/self_start.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "comm/world.h"
+
+static pid_t child; /* a signal handler has no other way to know it */
+
+static void pass_on(int signal_number) {
+    (void)signal_number;
+    if (child > 0)
+        kill(child, SIGUSR1);
+}
+
+bool cdp_self_start_wanted(const cdp_options *options) {
+    return options->np > 1 && !cdp_world_has_launcher();
+}
+
+/* One node, shared memory, no binding; more ranks than cores are fine, because no rank of ours spins. */
+static const char *const mpirun_line[] = {
+    "mpirun", "-q",  "--oversubscribe", "--bind-to", "none",      "--mca",
+    "pml",    "ob1", "--mca",           "btl",       "self,vader"};
+
+static void exec_mpirun(int np, int argc, char **argv, const char *self) {
+    const size_t n_line = sizeof mpirun_line / sizeof mpirun_line[0];
+    const char **line = calloc(n_line + (size_t)argc + 4, sizeof *line);
+    char number[16];
+    if (line == NULL)
+        _exit(CDP_SYSTEM);
+    memcpy(line, mpirun_line, sizeof mpirun_line);
+    snprintf(number, sizeof number, "%d", np);
+    size_t n = n_line;
+    line[n++] = "-np";
+    line[n++] = number;
+    line[n++] = self;
+    for (int i = 1; i < argc; i++)
+        line[n++] = argv[i];
+    if (geteuid() == 0) { /* as root, as in a container, mpirun wants both */
+        setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 0);
+        setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 0);
+    }
+    if (isatty(STDERR_FILENO)) /* the ranks see pseudo terminals whatever is behind: tell them what is true */
+        setenv("CDPIPE_TERMINAL", "1", 1);
+    setpgid(0, 0); /* out of the terminal's foreground group: its Ctrl-C reaches us alone */
+    execvp("mpirun", (char *const *)line);
+    fprintf(stderr, "cdpipe: error: cannot start mpirun: %s (Debian: apt-get install openmpi-bin)\n",
+            strerror(errno));
+    _exit(CDP_SYSTEM);
+}
+
+cdp_status cdp_self_start(int *exit_code_out, const cdp_options *options, int argc, char **argv) {
+    char self[4096];
+    const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n < 0)
+        return cdp_fail(CDP_SYSTEM, "/proc/self/exe: %s", strerror(errno));
+    self[n] = '\0';
+    child = fork();
+    if (child < 0)
+        return cdp_fail(CDP_SYSTEM, "cannot start mpirun: %s", strerror(errno));
+    if (child == 0)
+        exec_mpirun(options->np, argc, argv, self);
+    const struct sigaction action = {.sa_handler = pass_on, .sa_flags = SA_RESTART};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL);
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            return cdp_fail(CDP_SYSTEM, "waiting for mpirun: %s", strerror(errno));
+    *exit_code_out = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return CDP_OK;
+}
