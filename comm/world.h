@@ -29,6 +29,11 @@ int cdp_world_local_rank(const cdp_world *world); /* among the ranks of this hos
 int cdp_world_local_size(const cdp_world *world);
 const char *cdp_world_host(const cdp_world *world);
 
+/* A plain mpirun of one or two ranks ties each to one core: give this thread, and those it starts from here
+ * on, all processors of the launcher. True when that was so and was undone, with the processors there now;
+ * false when the binding is the user's choice or there is none. Before the device opens. Not collective. */
+bool cdp_world_unbind(const cdp_world *world, int *n_cpus_out);
+
 /* End of a phase: every rank brings its status (with its message in cdp_error_message). Returns the same
  * status on every rank: CDP_OK when all are, else that of the lowest rank that failed; its message, with
  * "rank N: " before it in worlds of several, is then in every rank's cdp_error_message. Collective. */

@@ -1,0 +1,28 @@
+/* comm/inside.h - what the files of this folder share and nobody else sees. */
+#pragma once
+
+#include "comm/watchdog.h"
+#include "comm/world.h"
+#include <mpi.h>
+
+typedef struct cdp_watchdog cdp_watchdog;
+
+struct cdp_world {
+    int rank, size;
+    int local_rank, local_size;
+    int host_leader; /* world rank of local rank 0: equal on all ranks of one host */
+    bool has_mpi;
+    char host[64];
+    /* One communicator a purpose, so that tags and orders never mix. */
+    MPI_Comm agreements, beats, headers, data;
+    cdp_watchdog *watchdog;
+};
+
+/* An MPI return code as one of ours; `what` names the call for the message. */
+cdp_status cdp_from_mpi(int code, const char *what);
+
+/* Turn the test loop until the request is done. */
+cdp_status cdp_mpi_wait(cdp_world *world, MPI_Request *request, const char *what);
+
+/* One turn of the watchdog's main-thread half: note that the loop came round, send and take beats. */
+cdp_status cdp_watchdog_turn(cdp_watchdog *watchdog);
