@@ -23,7 +23,7 @@ static bool is_chosen(void) {
 /* Hardware threads of the core that holds the first processor of the mask; 1 when the system does not say. */
 static int threads_of_core(const cpu_set_t *mask) {
     int first = 0;
-    while (first < CPU_SETSIZE && !CPU_ISSET(first, mask))
+    while (first < CPU_SETSIZE && !CPU_ISSET((size_t)first, mask))
         first++;
     char path[96], text[128] = "";
     snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", first);

@@ -5,8 +5,10 @@
  *
  *   - this rank has work of its own and shows no progress for the limit (a job finished, a block read), or
  * its main thread has not come round its loop for that long;
- *   - the previous rank of the world has sent no beat for the limit + 1 s (it is stopped or cut off);
- *   - another rank of this host has died (pidfd): named at once, exit within a second.
+ *   - the previous rank of the world has sent no beat for the limit + 1 s after one was due (it is stopped or
+ *     cut off);
+ *   - another rank of this host has died (pidfd): named at once, exit within a second; when that rank has
+ *     said why it left (cdp_watchdog_has_spoken), without a line.
  *
  * Every rank sends its next rank a beat each min(1 s, limit / 4), whether computing, waiting or idle, so a
  * slow but healthy prefill, a long wait and an idle server are no faults. The exit code is 70.
@@ -20,6 +22,7 @@ typedef enum cdp_activity {
     CDP_LOADING,   /* own work: blocks of weights */
     CDP_COMPUTING, /* own work: jobs on the device */
     CDP_WAITING,   /* for the previous rank's data, or idle: beats must come */
+    CDP_LEAVING,   /* set by cdp_watchdog_stop */
 } cdp_activity;
 
 typedef struct cdp_watchdog_options {
@@ -41,6 +44,10 @@ void cdp_watchdog_note(cdp_world *world, cdp_activity activity, int64_t step, in
 
 /* One more piece of own work is done (any thread). */
 void cdp_watchdog_progress(cdp_world *world);
+
+/* This rank has said on stderr why it leaves alone: the others are to leave without a line of their own. Call
+ * it before _exit. NULL is fine. */
+void cdp_watchdog_has_spoken(cdp_world *world);
 
 /* End it: all ranks have agreed to leave. Collective, so that no rank takes a leaving peer for a dead one. */
 cdp_status cdp_watchdog_stop(cdp_world *world);

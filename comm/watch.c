@@ -1,0 +1,206 @@
+/* What the watchdog thread does: judge, say one line, leave. It calls neither MPI nor the device. */
+#include "comm/watch.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const int64_t second = 1000000000;
+
+/* The line --------------------------------------------------------------------------------------------- */
+
+static const char *describe(char out[96], const cdp_label *label) {
+    char layers[40] = "", step[40] = "";
+    if (label->last >= label->first)
+        snprintf(layers, sizeof layers, " layers %d-%d", label->first, label->last);
+    if (label->step >= 0)
+        snprintf(step, sizeof step, " step %lld", (long long)label->step);
+    switch ((cdp_activity)label->activity) {
+    case CDP_STARTING:
+        snprintf(out, 96, "starting");
+        break;
+    case CDP_LOADING:
+        snprintf(out, 96, "loading%s", layers);
+        break;
+    case CDP_COMPUTING:
+        snprintf(out, 96, "computing%s%s%s", layers, step[0] != '\0' ? " of" : "", step);
+        break;
+    case CDP_WAITING:
+        snprintf(out, 96, "waiting%s%s", step[0] != '\0' ? " for" : "", step);
+        break;
+    case CDP_LEAVING:
+        snprintf(out, 96, "leaving");
+        break;
+    }
+    return out;
+}
+
+static const char *name_rank(char out[128], const cdp_watchdog *w, int rank) {
+    if (w->peers != NULL)
+        snprintf(out, 128, "rank %d (%s, pid %d)", rank, w->peers[rank].host, w->peers[rank].pid);
+    else if (rank == w->world->rank)
+        snprintf(out, 128, "rank %d (%s, pid %d)", rank, w->world->host, (int)getpid());
+    else
+        snprintf(out, 128, "rank %d", rank);
+    return out;
+}
+
+/* Say the line by one write, tell the peers of this host that it is said, and leave. */
+static void speak_and_leave(cdp_watchdog *w, const char *text) {
+    char line[512];
+    snprintf(line, sizeof line, "cdpipe: error: %s: leaving with %d\n", text, CDP_INTERNAL);
+    atomic_store(&w->door->has_spoken, 1);
+    const ssize_t n = write(STDERR_FILENO, line, strlen(line));
+    (void)n; /* whether or not anybody can read it, this rank leaves */
+    w->leave(CDP_INTERNAL);
+}
+
+static void name_myself(cdp_watchdog *w, const char *who, int64_t since_ns, int64_t now) {
+    char name[128], doing[96], text[400];
+    const cdp_label label = cdp_door_read(w->door);
+    snprintf(text, sizeof text, "%s: %s for %.1f s while %s", name_rank(name, w, w->world->rank), who,
+             (double)(now - since_ns) * 1e-9, describe(doing, &label));
+    speak_and_leave(w, text);
+}
+
+static void name_silent(cdp_watchdog *w, int rank, int64_t silent_ns) {
+    char name[128], doing[96], text[400];
+    const cdp_door *door = w->peers == NULL ? NULL : w->peers[rank].door;
+    const cdp_label label = door != NULL ? cdp_door_read(door) : w->heard;
+    snprintf(text, sizeof text, "%s has been silent for %.1f s while %s, seen by rank %d",
+             name_rank(name, w, rank), (double)silent_ns * 1e-9, describe(doing, &label), w->world->rank);
+    speak_and_leave(w, text);
+}
+
+static void name_dead(cdp_watchdog *w, int rank) {
+    char name[128], doing[96], text[400];
+    const cdp_label label = cdp_door_read(w->peers[rank].door);
+    snprintf(text, sizeof text, "%s died while %s, seen by rank %d", name_rank(name, w, rank),
+             describe(doing, &label), w->world->rank);
+    speak_and_leave(w, text);
+}
+
+/* Peers of this host ----------------------------------------------------------------------------------- */
+
+static bool has_anybody_spoken(const cdp_watchdog *w) {
+    for (int i = 0; i < w->world->size; i++)
+        if (w->peers[i].door != NULL && atomic_load(&w->peers[i].door->has_spoken))
+            return true;
+    return false;
+}
+
+/* The rank that names the dead one: the first behind it in the ring of those on this host that still live. */
+static int find_speaker(const cdp_watchdog *w, int dead) {
+    for (int hop = 1; hop < w->world->size; hop++) {
+        const int rank = (dead + hop) % w->world->size;
+        const cdp_peer *peer = &w->peers[rank];
+        if (rank == w->world->rank || (peer->host_leader == w->world->host_leader && !peer->is_dead))
+            return rank;
+    }
+    return w->world->rank;
+}
+
+/* One rank speaks. The others give it, and the launcher that ends them, a second; then they leave too. */
+static void judge_dead(cdp_watchdog *w, int64_t now) {
+    int dead = -1;
+    for (int i = 0; i < w->world->size && dead < 0; i++)
+        if (w->peers[i].is_dead)
+            dead = i;
+    if (dead < 0)
+        return;
+    if (w->leave_ns == 0)
+        w->leave_ns = now + second;
+    const bool is_late = now >= w->leave_ns;
+    if (!has_anybody_spoken(w) && (is_late || find_speaker(w, dead) == w->world->rank))
+        name_dead(w, dead);
+    else if (is_late)
+        w->leave(CDP_INTERNAL);
+}
+
+/* Sleep until the next look or until a peer ends. */
+static void sleep_until_end(cdp_watchdog *w, struct pollfd *fds, int tick_ms) {
+    nfds_t n = 0;
+    fds[n++] = (struct pollfd){w->wake_fd, POLLIN, 0};
+    const bool is_watching = !atomic_load(&w->may_peers_leave);
+    pthread_mutex_lock(&w->lock);
+    for (int i = 0; is_watching && w->peers != NULL && i < w->world->size; i++)
+        fds[n++] = (struct pollfd){w->peers[i].pidfd, POLLIN, 0}; /* -1 is passed over */
+    pthread_mutex_unlock(&w->lock);
+    /* The flag is read again: a peer ends for good only after every rank has set it. */
+    if (poll(fds, n, tick_ms) <= 0 || atomic_load(&w->may_peers_leave))
+        return;
+    pthread_mutex_lock(&w->lock);
+    for (nfds_t i = 1; i < n; i++) {
+        cdp_peer *peer = &w->peers[i - 1];
+        if ((fds[i].revents & POLLIN) == 0)
+            continue;
+        peer->is_dead = true;
+        close(peer->pidfd);
+        peer->pidfd = -1;
+    }
+    pthread_mutex_unlock(&w->lock);
+}
+
+/* Myself and the previous rank ------------------------------------------------------------------------- */
+
+static void judge_myself(cdp_watchdog *w, int64_t now) {
+    const int64_t turned = atomic_load(&w->turned_ns);
+    if (now - turned > w->limit_ns) {
+        name_myself(w, "main thread stuck", turned, now);
+        return;
+    }
+    const int activity = atomic_load(&w->door->activity);
+    uint64_t progress = atomic_load(&w->n_done);
+    if (w->progress != NULL)
+        progress += w->progress(w->progress_of);
+    if (progress != w->seen_progress || (activity != CDP_LOADING && activity != CDP_COMPUTING)) {
+        w->seen_progress = progress;
+        w->work_ns = now;
+    }
+    if (now - w->work_ns > w->limit_ns)
+        name_myself(w, "no progress", w->work_ns, now);
+}
+
+/* The previous rank has the limit to name itself, and a second more. Its last beat may have come just before
+ * it stopped, so its silence counts from when the next one was due. */
+static void judge_previous(cdp_watchdog *w, int64_t now) {
+    const int64_t silent = now - atomic_load(&w->heard_ns);
+    if (w->world->size == 1 || silent <= w->limit_ns + second + w->beat_ns)
+        return;
+    const int previous = (w->world->rank + w->world->size - 1) % w->world->size;
+    name_silent(w, previous, silent);
+}
+
+/* When this thread itself slept far too long, the whole machine or job was suspended: nobody is accused of
+ * what happened meanwhile. */
+static void restart_clocks(cdp_watchdog *w, int64_t now) {
+    w->work_ns = now;
+    atomic_store(&w->turned_ns, now);
+    atomic_store(&w->heard_ns, now);
+}
+
+void *cdp_watch_main(void *argument) {
+    cdp_watchdog *w = argument;
+    const int tick_ms = w->limit_ns / 10 < second / 10 ? (int)(w->limit_ns / 10000000) + 1 : 100;
+    struct pollfd *fds = calloc((size_t)w->world->size + 1, sizeof *fds);
+    int64_t before = cdp_now_ns();
+    while (fds != NULL && !atomic_load(&w->is_ending)) {
+        sleep_until_end(w, fds, tick_ms);
+        const int64_t now = cdp_now_ns();
+        if (now - before > second / 2 + (int64_t)tick_ms * 1000000)
+            restart_clocks(w, now);
+        before = now;
+        pthread_mutex_lock(&w->lock);
+        if (w->peers != NULL)
+            judge_dead(w, now);
+        if (w->leave_ns == 0) { /* else this rank is leaving already */
+            judge_myself(w, now);
+            judge_previous(w, now);
+        }
+        pthread_mutex_unlock(&w->lock);
+    }
+    free(fds);
+    return NULL;
+}

@@ -1,0 +1,133 @@
+/* The watchdog's life and the main thread's side of it; watch.c is what its thread does. */
+#include "comm/watch.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* Signals are for the main thread, whose loop they are to reach. */
+static cdp_status start_thread(cdp_watchdog *w) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int error = pthread_create(&w->thread, NULL, cdp_watch_main, w);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error == 0 ? CDP_OK
+                      : cdp_fail(CDP_SYSTEM, "the watchdog thread cannot start: %s", strerror(error));
+}
+
+static void end_thread(cdp_watchdog *w) {
+    const uint64_t one = 1;
+    atomic_store(&w->is_ending, true);
+    if (write(w->wake_fd, &one, sizeof one) < 0)
+        return; /* it looks by itself within 100 ms */
+    pthread_join(w->thread, NULL);
+}
+
+static void free_watchdog(cdp_watchdog *w) {
+    cdp_peers_close(w);
+    cdp_door_close(w->door, w->door_fd);
+    if (w->wake_fd >= 0)
+        close(w->wake_fd);
+    pthread_mutex_destroy(&w->lock);
+    free(w);
+}
+
+static cdp_watchdog *make_watchdog(cdp_world *world, const cdp_watchdog_options *options) {
+    cdp_watchdog *w = calloc(1, sizeof *w);
+    if (w == NULL)
+        return NULL;
+    const int64_t second = 1000000000, now = cdp_now_ns();
+    w->world = world;
+    w->limit_ns = (int64_t)(options->limit_s * (double)second);
+    w->beat_ns = w->limit_ns / 4 < second ? w->limit_ns / 4 : second;
+    w->leave = options->leave;
+    w->progress = options->progress;
+    w->progress_of = options->progress_of;
+    w->door_fd = w->wake_fd = -1;
+    w->beat_in = w->beat_out = MPI_REQUEST_NULL;
+    w->work_ns = now;
+    atomic_init(&w->turned_ns, now);
+    atomic_init(&w->heard_ns, now);
+    pthread_mutex_init(&w->lock, NULL);
+    return w;
+}
+
+/* The thread runs before the pids are exchanged, so that a rank that stops in the exchange is seen too. */
+cdp_status cdp_watchdog_start(cdp_world *world, const cdp_watchdog_options *options) {
+    cdp_watchdog *w = make_watchdog(world, options);
+    if (w == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for the watchdog");
+    cdp_status st = CDP_OK;
+    w->wake_fd = eventfd(0, EFD_CLOEXEC);
+    if (w->wake_fd < 0) {
+        st = cdp_fail(CDP_SYSTEM, "eventfd: %s", strerror(errno));
+        goto failed;
+    }
+    CDP_TRY_GOTO(cdp_door_open(&w->door, &w->door_fd), st, failed);
+    cdp_door_write(w->door, &(cdp_label){.activity = CDP_STARTING, .first = 0, .last = -1, .step = -1});
+    CDP_TRY_GOTO(cdp_beat_open(w), st, failed);
+    CDP_TRY_GOTO(start_thread(w), st, failed);
+    world->watchdog = w; /* cdp_world_close ends it from here on, whatever comes */
+    return cdp_peers_open(w);
+failed:
+    free_watchdog(w);
+    return st;
+}
+
+void cdp_watchdog_watch(cdp_world *world, uint64_t (*progress)(void *of), void *of) {
+    cdp_watchdog *w = world->watchdog;
+    if (w == NULL)
+        return;
+    pthread_mutex_lock(&w->lock);
+    w->progress = progress;
+    w->progress_of = of;
+    pthread_mutex_unlock(&w->lock);
+}
+
+void cdp_watchdog_note(cdp_world *world, cdp_activity activity, int64_t step, int first, int last) {
+    if (world->watchdog == NULL)
+        return;
+    const cdp_label label = {(int32_t)activity, first, last, step};
+    cdp_door_write(world->watchdog->door, &label);
+}
+
+void cdp_watchdog_progress(cdp_world *world) {
+    if (world->watchdog != NULL)
+        atomic_fetch_add(&world->watchdog->n_done, 1);
+}
+
+void cdp_watchdog_has_spoken(cdp_world *world) {
+    if (world != NULL && world->watchdog != NULL)
+        atomic_store(&world->watchdog->door->has_spoken, 1);
+}
+
+cdp_status cdp_watchdog_turn(cdp_watchdog *w) {
+    const int64_t now = cdp_now_ns();
+    CDP_TRY(cdp_beat_turn(w, now));
+    atomic_store(&w->turned_ns, now);
+    return CDP_OK;
+}
+
+/* Two barriers: behind the first, every rank knows that all want to leave and takes no end for a death any
+ * more; behind the second, every rank knows that all others know, and may end. */
+cdp_status cdp_watchdog_stop(cdp_world *world) {
+    cdp_watchdog *w = world->watchdog;
+    if (w == NULL)
+        return CDP_OK;
+    cdp_watchdog_note(world, CDP_LEAVING, /*step=*/-1, /*first=*/0, /*last=*/-1);
+    cdp_status st = CDP_OK;
+    CDP_TRY_GOTO(cdp_world_barrier(world), st, done);
+    atomic_store(&w->may_peers_leave, true);
+    CDP_TRY_GOTO(cdp_world_barrier(world), st, done);
+    CDP_TRY_GOTO(cdp_beat_close(w), st, done);
+done:
+    end_thread(w);
+    world->watchdog = NULL;
+    if (st == CDP_OK)
+        free_watchdog(w); /* else MPI may still write a beat into it */
+    return st;
+}
