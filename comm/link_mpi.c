@@ -37,11 +37,11 @@ static bool fits(const cdp_link_options *options) {
 }
 
 /* What a rank says about its neighbour: the caller learns which of them to look at. */
-static cdp_status fail_message(const cdp_link *link, const char *what, int peer, int code) {
+static cdp_status fail_message(const char *what, int peer, int code) {
     char text[MPI_MAX_ERROR_STRING] = "";
     int n = 0;
     MPI_Error_string(code, text, &n);
-    return cdp_fail(CDP_INTERNAL, "rank %d: %s rank %d: %s", link->world->rank, what, peer, text);
+    return cdp_fail(CDP_INTERNAL, "%s rank %d: %s", what, peer, text);
 }
 
 /* Headers in ------------------------------------------------------------------------------------------- */
@@ -55,7 +55,7 @@ static cdp_status ask_header(cdp_link *link, int i) {
     mpi_road *road = link->of_road;
     const int rc = MPI_Irecv(header_room(link, i), (int)link->max_header_bytes, MPI_BYTE, link->previous,
                              /*tag=*/0, link->world->headers, &road->headers_in[i]);
-    return rc == MPI_SUCCESS ? CDP_OK : fail_message(link, "asking for a header of", link->previous, rc);
+    return rc == MPI_SUCCESS ? CDP_OK : fail_message("asking for a header of", link->previous, rc);
 }
 
 static cdp_status take_header(cdp_link *link, const void **bytes_out, size_t *n_bytes_out) {
@@ -69,7 +69,7 @@ static cdp_status take_header(cdp_link *link, const void **bytes_out, size_t *n_
     MPI_Status status;
     const int rc = MPI_Test(&road->headers_in[road->next_in], &is_done, &status);
     if (rc != MPI_SUCCESS)
-        return fail_message(link, "a header of", link->previous, rc);
+        return fail_message("a header of", link->previous, rc);
     if (!is_done)
         return CDP_OK;
     MPI_Get_count(&status, MPI_BYTE, &n_bytes);
@@ -91,7 +91,7 @@ static cdp_status move_headers(cdp_link *link) {
         int is_done = 0;
         const int rc = MPI_Test(&first->request, &is_done, MPI_STATUS_IGNORE);
         if (rc != MPI_SUCCESS)
-            return fail_message(link, "a header to", link->next, rc);
+            return fail_message("a header to", link->next, rc);
         if (!is_done)
             break;
         road->first_out = first->next;
@@ -106,7 +106,7 @@ static cdp_status move_headers(cdp_link *link) {
         const int rc = MPI_Isend(h->bytes, (int)h->n_bytes, MPI_BYTE, link->next, /*tag=*/0,
                                  link->world->headers, &h->request);
         if (rc != MPI_SUCCESS)
-            return fail_message(link, "a header to", link->next, rc);
+            return fail_message("a header to", link->next, rc);
         h->is_moving = true;
         road->n_out_moving++;
     }
@@ -132,7 +132,7 @@ static cdp_status start_recv(cdp_link *link, int place) {
     const cdp_parcel *parcel = &link->recvs[place];
     const int rc = MPI_Irecv(parcel->buffer, (int)parcel->n_bytes, MPI_BYTE, link->previous, /*tag=*/place,
                              link->world->data, &road->requests[place]);
-    return rc == MPI_SUCCESS ? CDP_OK : fail_message(link, "asking for data of", link->previous, rc);
+    return rc == MPI_SUCCESS ? CDP_OK : fail_message("asking for data of", link->previous, rc);
 }
 
 static cdp_status start_send(cdp_link *link, int place) {
@@ -140,7 +140,7 @@ static cdp_status start_send(cdp_link *link, int place) {
     const cdp_parcel *parcel = &link->sends[place];
     const int rc = MPI_Issend(parcel->buffer, (int)parcel->n_bytes, MPI_BYTE, link->next, /*tag=*/place,
                               link->world->data, &road->requests[link->n_places + place]);
-    return rc == MPI_SUCCESS ? CDP_OK : fail_message(link, "sending data to", link->next, rc);
+    return rc == MPI_SUCCESS ? CDP_OK : fail_message("sending data to", link->next, rc);
 }
 
 static cdp_status end_recv(cdp_link *link, int place, const MPI_Status *status, int code) {
@@ -148,14 +148,14 @@ static cdp_status end_recv(cdp_link *link, int place, const MPI_Status *status, 
     int n_bytes = 0, error_class = 0;
     MPI_Error_class(code, &error_class);
     if (error_class == MPI_ERR_TRUNCATE)
-        return cdp_fail(CDP_INTERNAL, "rank %d: place %d: rank %d sent more than the expected %zu bytes",
-                        link->world->rank, place, link->previous, parcel->n_bytes);
+        return cdp_fail(CDP_INTERNAL, "place %d: rank %d sent more than the expected %zu bytes", place,
+                        link->previous, parcel->n_bytes);
     if (code != MPI_SUCCESS)
-        return fail_message(link, "data of", link->previous, code);
+        return fail_message("data of", link->previous, code);
     MPI_Get_count(status, MPI_BYTE, &n_bytes);
     if ((size_t)n_bytes != parcel->n_bytes)
-        return cdp_fail(CDP_INTERNAL, "rank %d: place %d: rank %d sent %d bytes, expected %zu",
-                        link->world->rank, place, link->previous, n_bytes, parcel->n_bytes);
+        return cdp_fail(CDP_INTERNAL, "place %d: rank %d sent %d bytes, expected %zu", place, link->previous,
+                        n_bytes, parcel->n_bytes);
     link->n_received += parcel->n_bytes;
     parcel->state = CDP_PARCEL_FREE;
     return CDP_OK;
@@ -164,7 +164,7 @@ static cdp_status end_recv(cdp_link *link, int place, const MPI_Status *status, 
 static cdp_status end_send(cdp_link *link, int place, int code) {
     cdp_parcel *parcel = &link->sends[place];
     if (code != MPI_SUCCESS)
-        return fail_message(link, "data to", link->next, code);
+        return fail_message("data to", link->next, code);
     link->n_sent += parcel->n_bytes;
     parcel->state = CDP_PARCEL_FREE;
     return CDP_OK;

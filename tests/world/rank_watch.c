@@ -1,0 +1,112 @@
+/* A rank for tests/world/test_watchdog.c. Ranks pass a token round the ring of agreements and compute a
+ * little in between, so that there always is one that computes and some that wait.
+ *
+ *     rank_watch LIMIT_S VICTIM KIND [DURATION_S]
+ *
+ * After 0.5 s rank VICTIM does KIND:
+ *     kill9 stop exit0     to itself
+ *     hang                 its main thread never comes back
+ *     work                 its main loop turns, but its work shows no progress
+ *     spoken               it says a line of its own and leaves with 74
+ *     leave                it comes to the end much earlier than the others' main threads look
+ *     none                 all end well after DURATION_S
+ *     slow                 the same; but each piece of its work takes 0.8 of the limit
+ *     suspend              the whole job is stopped for DURATION_S from outside; see the test
+ */
+#include "comm/watchdog.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct plan {
+    double limit_s;
+    int victim;
+    const char *kind;
+    double duration_s;
+} plan;
+
+static double since_s(int64_t start_ns) {
+    return (double)(cdp_now_ns() - start_ns) * 1e-9;
+}
+
+static void wait_s(cdp_world *world, double seconds) {
+    const int64_t start = cdp_now_ns();
+    cdp_waiter waiter = {0};
+    while (since_s(start) < seconds && cdp_world_poll(world) == CDP_OK)
+        cdp_wait_pause(&waiter);
+}
+
+static void do_fault(cdp_world *world, const char *kind) {
+    if (strcmp(kind, "kill9") == 0)
+        kill(getpid(), SIGKILL);
+    if (strcmp(kind, "stop") == 0)
+        kill(getpid(), SIGSTOP);
+    if (strcmp(kind, "exit0") == 0)
+        _exit(0);
+    if (strcmp(kind, "spoken") == 0) {
+        fprintf(stderr, "cdpipe: error: the disk is full\n");
+        cdp_watchdog_has_spoken(world);
+        _exit(CDP_IO);
+    }
+    while (strcmp(kind, "hang") == 0)
+        pause();
+    while (strcmp(kind, "work") == 0)
+        wait_s(world, 1.0);
+}
+
+/* One turn of the ring: this rank computes while the others wait for it. */
+static cdp_status work(cdp_world *world, const plan *p, int64_t step, int64_t start) {
+    const int rank = cdp_world_rank(world);
+    const bool is_late = since_s(start) > 0.5;
+    cdp_watchdog_note(world, CDP_COMPUTING, step, 4 * rank, 4 * rank + 3);
+    if (rank == p->victim && is_late)
+        do_fault(world, p->kind);
+    wait_s(world, strcmp(p->kind, "slow") == 0 && rank == p->victim ? 0.8 * p->limit_s : 0.02);
+    cdp_watchdog_progress(world);
+    cdp_watchdog_note(world, CDP_WAITING, step + 1, 0, -1);
+    return CDP_OK;
+}
+
+static cdp_status run(cdp_world *world, const plan *p) {
+    const int64_t start = cdp_now_ns();
+    printf("ready\n");
+    fflush(stdout);
+    for (int64_t step = 0;; step++) {
+        if (step % cdp_world_size(world) == cdp_world_rank(world))
+            CDP_TRY(work(world, p, step, start));
+        int64_t goes_on = since_s(start) < p->duration_s;
+        CDP_TRY(cdp_world_min(world, &goes_on));
+        if (goes_on == 0)
+            return CDP_OK;
+    }
+}
+
+static void leave(int code) {
+    _exit(code);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 4)
+        return CDP_USAGE;
+    const plan p = {atof(argv[1]), atoi(argv[2]), argv[3], argc > 4 ? atof(argv[4]) : 60.0};
+    cdp_world *world = NULL;
+    cdp_status st = cdp_world_open(&world);
+    if (st == CDP_OK)
+        st = cdp_watchdog_start(world, &(cdp_watchdog_options){.limit_s = p.limit_s, .leave = leave});
+    if (st == CDP_OK)
+        st = run(world, &p);
+    /* A main thread that is slow to look must not take the others, who are gone, for dead. */
+    if (st == CDP_OK && strcmp(p.kind, "leave") == 0 && cdp_world_rank(world) != p.victim)
+        usleep(300000);
+    if (st == CDP_OK)
+        st = cdp_watchdog_stop(world);
+    if (st == CDP_OK && strcmp(p.kind, "leave") == 0 && cdp_world_rank(world) == p.victim)
+        _exit(0); /* as abruptly as one can, though only after the agreement */
+    if (st != CDP_OK)
+        fprintf(stderr, "cdpipe: error: %s\n", cdp_error_message());
+    cdp_world_close(world);
+    return (int)st;
+}
