@@ -74,6 +74,18 @@ void test_run_add(test_run *run, ...) {
     va_end(words);
 }
 
+void test_run_set(test_run *run, const char *old_word, const char *new_word) {
+    for (int i = 0; i < run->n_words; i++) {
+        if (strcmp(run->words[i], old_word) != 0)
+            continue;
+        free(run->words[i]);
+        run->words[i] = copy_text(new_word);
+        return;
+    }
+    errno = ENOENT;
+    give_up(old_word);
+}
+
 void test_run_env(test_run *run, const char *variable) {
     if (run->n_env == TEST_RUN_WORDS) {
         errno = E2BIG;
@@ -305,16 +317,17 @@ static void note_end(test_run *run, int status) {
     run->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
 
-void test_run_wait(test_run *run) {
-    int status = 0;
-    while (waitpid(run->pid, &status, WNOHANG) == 0) {
-        exchange(run, 10);
-        if (!run->timed_out && test_now_s() - run->started_s > run->deadline_s) {
-            run->timed_out = true;
-            kill(-run->pid, SIGKILL);
-            of_run(run, SIGKILL);
-        }
-    }
+/* Kill every process of a run whose time is over. */
+static void enforce_deadline(test_run *run) {
+    if (run->timed_out || test_now_s() - run->started_s <= run->deadline_s)
+        return;
+    run->timed_out = true;
+    kill(-run->pid, SIGKILL);
+    of_run(run, SIGKILL);
+}
+
+/* The process has ended: take its last words. */
+static void end_run(test_run *run, int status) {
     note_end(run, status);
     kill(-run->pid, SIGKILL);
     /* A rank that is still ending may hold the pipes a little longer than mpirun. */
@@ -328,6 +341,47 @@ void test_run_wait(test_run *run) {
     if (run->err == NULL)
         run->err = copy_text("");
     run->pid = 0;
+}
+
+void test_run_wait_all(test_run **runs, int n) {
+    for (int n_left = n; n_left > 0;) {
+        n_left = 0;
+        for (int i = 0; i < n; i++) {
+            int status = 0;
+            if (runs[i]->pid == 0)
+                continue;
+            if (waitpid(runs[i]->pid, &status, WNOHANG) != 0) {
+                end_run(runs[i], status);
+                continue;
+            }
+            exchange(runs[i], 10 / n);
+            enforce_deadline(runs[i]);
+            n_left++;
+        }
+        if (n > 10)
+            sleep_ms(5);
+    }
+}
+
+void test_run_wait(test_run *run) {
+    test_run_wait_all(&run, 1);
+}
+
+bool test_run_sees(test_run *run, const char *text, double wait_s) {
+    const double until = test_now_s() + wait_s;
+    do {
+        if ((run->out != NULL && strstr(run->out, text) != NULL) ||
+            (run->err != NULL && strstr(run->err, text) != NULL))
+            return true;
+        exchange(run, 10);
+        if (run->out_fd < 0)
+            sleep_ms(10);
+    } while (test_now_s() < until);
+    return false;
+}
+
+int test_run_signal(const test_run *run, int signal_number) {
+    return of_run(run, signal_number);
 }
 
 void test_run_go(test_run *run) {

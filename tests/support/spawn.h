@@ -53,6 +53,9 @@ test_run *test_run_open(double deadline_s);
 /* Words of the command line, up to a NULL. They are copied. */
 void test_run_add(test_run *run, ...) __attribute__((sentinel));
 
+/* Put another word in the place of one that is there, e.g. of one of test_run_mpirun's. */
+void test_run_set(test_run *run, const char *old_word, const char *new_word);
+
 /* One variable: "NAME=VALUE" sets, "NAME" removes. Copied. */
 void test_run_env(test_run *run, const char *variable);
 
@@ -65,6 +68,15 @@ void test_run_mpirun(test_run *run, int np);
 void test_run_start(test_run *run);
 void test_run_wait(test_run *run);
 void test_run_go(test_run *run);
+
+/* The same for several that were started, each with its own deadline and elapsed time. */
+void test_run_wait_all(test_run **runs, int n);
+
+/* Between start and wait: true as soon as stdout or stderr holds `text`; false when wait_s is over first. */
+bool test_run_sees(test_run *run, const char *text, double wait_s);
+
+/* Send a signal to every process of the run, ranks too; the number of those. run->pid alone is mpirun. */
+int test_run_signal(const test_run *run, int signal_number);
 
 /* Processes of this run that are still there, zombies not counted. Gives them up to 2 s to go. */
 int test_run_left(const test_run *run);

@@ -6,6 +6,7 @@
  *     rank_world unbind          one line: was it undone, processors now
  *     rank_world idle MS         wait for rank 0, who comes MS later; the share of a core goes to stdout
  *     rank_world stop            wait until a stop is wanted, then leave together with 75
+ *     rank_world deaf            catch the signals and never look
  */
 #include "comm/watchdog.h"
 
@@ -85,13 +86,13 @@ static cdp_status idle(cdp_world *world, int64_t ms) {
     return CDP_OK;
 }
 
-static cdp_status stop(cdp_world *world) {
+static cdp_status stop(cdp_world *world, bool is_deaf) {
     CDP_TRY(cdp_stop_install());
     CDP_TRY(cdp_world_barrier(world));
     printf("ready\n");
     fflush(stdout);
     cdp_waiter waiter = {0};
-    while (!cdp_stop_wanted()) {
+    while (is_deaf || !cdp_stop_wanted()) {
         CDP_TRY(cdp_world_poll(world));
         cdp_wait_pause(&waiter);
     }
@@ -116,8 +117,8 @@ static cdp_status run(cdp_world *world, int argc, char **argv) {
         return collect(world);
     if (strcmp(verb, "idle") == 0)
         return idle(world, atoi(word));
-    if (strcmp(verb, "stop") == 0)
-        return stop(world);
+    if (strcmp(verb, "stop") == 0 || strcmp(verb, "deaf") == 0)
+        return stop(world, /*is_deaf=*/strcmp(verb, "deaf") == 0);
     if (strcmp(verb, "unbind") == 0)
         return unbind(world);
     printf("rank %d size %d local %d of %d launcher %d\n", cdp_world_rank(world), cdp_world_size(world),

@@ -1,0 +1,154 @@
+/* Nobody waits for the dead: each rank of worlds of two and three is killed, stopped and hung; the job ends
+ * in time with one line that names the culprit, and no process is left. */
+#include "comm/watchdog.h"
+#include "tests/support/spawn.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define RANK_WATCH CDPIPE_TEST_BIN_DIR "/world_rank_watch"
+#define LIMIT "1"
+
+static const double limit_s = 1.0;
+static const double fault_s = 0.5; /* after the start of the ranks' work */
+static const double start_s = 3.0; /* mpirun and MPI_Init on a machine that does other things too */
+
+typedef struct fault {
+    const char *kind;
+    double most_s;     /* from fault to end */
+    int codes[2];      /* either may come out of mpirun */
+    const char *words; /* in the line */
+} fault;
+
+static const fault faults[] = {
+    {"kill9", 5.0, {137, 70}, "died while computing layers"},
+    {"exit0", 5.0, {1, 70}, "died while computing layers"},
+    {"stop", 6.0, {70, 70}, "has been silent for"},
+    {"hang", 6.0, {70, 70}, " s while computing layers"},
+    {"work", 6.0, {70, 70}, "no progress for 1."},
+};
+enum { N_FAULTS = sizeof faults / sizeof *faults };
+
+static int count(const char *text, const char *word) {
+    int n = 0;
+    for (const char *at = text; (at = strstr(at, word)) != NULL; at++)
+        n++;
+    return n;
+}
+
+static test_run *start(int np, int victim, const char *kind, const char *duration) {
+    char rank[16];
+    snprintf(rank, sizeof rank, "%d", victim);
+    test_run *run = test_run_open(30.0);
+    if (np > 1)
+        test_run_mpirun(run, np);
+    test_run_add(run, RANK_WATCH, LIMIT, rank, kind, duration, NULL);
+    test_run_start(run);
+    return run;
+}
+
+#define check(run, condition)                                                                                \
+    do {                                                                                                     \
+        if (!(condition))                                                                                    \
+            fail_msg("%s: code %d, signal %d, %.1f s, stderr: %s", #condition, (run)->exit_code,             \
+                     (run)->signal, (run)->elapsed_s, (run)->err);                                           \
+    } while (0)
+
+static void judge(const test_run *run, const fault *f, int victim) {
+    char line[64];
+    snprintf(line, sizeof line, "cdpipe: error: rank %d (", victim);
+    check(run, !run->timed_out);
+    check(run, run->exit_code == f->codes[0] || run->exit_code == f->codes[1]);
+    check(run, run->elapsed_s < start_s + fault_s + f->most_s);
+    check(run, count(run->err, "cdpipe: error:") == 1);
+    check(run, count(run->err, line) == 1);
+    check(run, strstr(run->err, f->words) != NULL);
+    check(run, strstr(run->err, "leaving with 70") != NULL);
+    check(run, test_run_left(run) == 0);
+}
+
+/* All faults of some victims at once: they mostly sleep. */
+static void strike(int np, int first_victim, int end_victim) {
+    test_run *runs[2 * N_FAULTS];
+    int n = 0;
+    for (int victim = first_victim; victim < end_victim; victim++)
+        for (int i = 0; i < N_FAULTS; i++)
+            runs[n++] = start(np, victim, faults[i].kind, NULL);
+    test_run_wait_all(runs, n);
+    for (int i = 0; i < n; i++) {
+        judge(runs[i], &faults[i % N_FAULTS], first_victim + i / N_FAULTS);
+        test_run_close(runs[i]);
+    }
+}
+
+static void two_ranks(void **state) {
+    (void)state;
+    strike(2, 0, 2);
+}
+static void three_ranks_victim_0(void **state) {
+    (void)state;
+    strike(3, 0, 1);
+}
+static void three_ranks_victim_1(void **state) {
+    (void)state;
+    strike(3, 1, 2);
+}
+static void three_ranks_victim_2(void **state) {
+    (void)state;
+    strike(3, 2, 3);
+}
+
+/* A world of one has nobody else: only its own hang is seen. A rank that has said its own line is not named
+ * again. */
+static void alone_and_spoken(void **state) {
+    (void)state;
+    test_run *runs[] = {start(1, 0, "hang", NULL), start(1, 0, "work", NULL), start(3, 1, "spoken", NULL)};
+    test_run_wait_all(runs, 3);
+    judge(runs[0], &faults[3], 0);
+    judge(runs[1], &faults[4], 0);
+    check(runs[2], runs[2]->exit_code == 74 || runs[2]->exit_code == 70);
+    check(runs[2], strcmp(runs[2]->err, "cdpipe: error: the disk is full\n") == 0);
+    check(runs[2], test_run_left(runs[2]) == 0);
+    for (int i = 0; i < 3; i++)
+        test_run_close(runs[i]);
+}
+
+/* A slow rank, a leaving rank and a suspended job are no faults. */
+static void healthy_runs_are_left_alone(void **state) {
+    (void)state;
+    test_run *slow = start(3, 1, "slow", "4"), *leaving = start(3, 1, "leave", "1");
+    test_run *suspended = start(3, 1, "suspend", "6");
+    assert_true(test_run_sees(suspended, "ready", 20.0));
+    usleep(500000);
+    assert_true(test_run_signal(suspended, SIGSTOP) >= 4);
+    usleep((useconds_t)((limit_s + 2.5) * 1e6));
+    test_run_signal(suspended, SIGCONT);
+    test_run *runs[] = {slow, leaving, suspended};
+    test_run_wait_all(runs, 3);
+    check(slow, slow->exit_code == 0 && slow->n_err == 0);
+    /* mpirun itself dislikes an end without MPI_Finalize; but no rank may have said anything. */
+    check(leaving, count(leaving->err, "cdpipe: error:") == 0);
+    check(suspended, suspended->exit_code == 0 && suspended->n_err == 0);
+    for (int i = 0; i < 3; i++)
+        test_run_close(runs[i]);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(two_ranks),
+        cmocka_unit_test(three_ranks_victim_0),
+        cmocka_unit_test(three_ranks_victim_1),
+        cmocka_unit_test(three_ranks_victim_2),
+        cmocka_unit_test(alone_and_spoken),
+        cmocka_unit_test(healthy_runs_are_left_alone),
+    };
+    return cmocka_run_group_tests_name("watchdog", tests, NULL, NULL);
+}
