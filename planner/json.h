@@ -17,6 +17,9 @@ typedef struct cdp_json_limits {
     size_t max_bytes; /* of the text */
     size_t max_nodes; /* values in the tree */
     int max_depth;    /* nested arrays and objects, at most 1000 */
+    /* A number that is no whole number up to 2^53 (2.0, 1e3, 02, 2^64) stands as a string in the tree, so
+     * that nobody takes it for one: cJSON itself would round it. */
+    bool whole_numbers;
     cdp_status
         fault_code; /* what a broken text is: CDP_BAD_MODEL for files, CDP_BAD_DATA for a prompt line */
 } cdp_json_limits;

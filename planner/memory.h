@@ -14,8 +14,9 @@
 
 enum {
     CDP_KV_BLOCK_TOKENS = 16,
-    CDP_HOME_ROWS =
-        16, /* rows the head takes at once: rank 0's logits buffer is (CDP_HOME_ROWS, vocab) f32 */
+    CDP_HOME_ROWS = 16,               /* rows the head takes at once: logits are (16, vocab) f32 */
+    CDP_LOAD_READERS = 4,             /* threads that read weights */
+    CDP_LOAD_STAGING_BYTES = 4 << 20, /* of each reader, for values that change form */
 };
 
 /* What a run is planned for. */

@@ -44,7 +44,8 @@ typedef struct cdp_model_card {
     int n_layers, hidden, n_heads, n_kv_heads, head_dim, ffn, vocab;
     int max_positions;
     cdp_dtype file_dtype; /* of the embedding in the file; from config alone: its dtype key, else bf16 */
-    bool has_tensors;     /* false: from config.json alone, weights not downloaded yet */
+    bool tie_is_said; /* config.json has tie_word_embeddings: it wins over a head that is or is not there */
+    bool has_tensors; /* false: from config.json alone, weights not downloaded yet */
 
     double norm_eps;
     bool norm_before, norm_after; /* RMSNorm before each sublayer (llama), after it (olmo2) */
