@@ -1,0 +1,28 @@
+/* stage/vocab.h - rank 0's two ends: tokens -> hidden, hidden -> logits.
+ *
+ *     tokens --embed--> hidden ...the ring... hidden --final norm, head--> logits
+ *
+ * A tied head is the embedding's memory. The head takes CDP_HOME_ROWS rows at a time, so that its logits
+ * buffer stays small whatever a step brings home.
+ */
+#pragma once
+
+#include "planner/plan.h"
+#include "stage/stage.h"
+
+typedef struct cdp_vocab cdp_vocab;
+
+/* Allocate and put the tensors on the loader's list. Uses the stage's shape and scratch, so the stage must
+ * outlive it. The caller closes *out. */
+cdp_status cdp_vocab_open(cdp_vocab **out, cdp_device *device, const cdp_model_card *card,
+                          const cdp_plan *plan, const cdp_stage *stage, const cdp_tensor_index *index,
+                          cdp_loader *loader);
+void cdp_vocab_close(cdp_vocab *vocab); /* NULL is fine; the device must be idle */
+
+/* Queue: step->token -> step->hidden. */
+cdp_status cdp_vocab_embed(cdp_vocab *vocab, const cdp_step_view *step);
+
+/* Queue: n_rows (<= CDP_HOME_ROWS) rows of hidden -> logits on the host, (n_rows, vocab) f32, there when an
+ * event recorded after this call is reached. *logits_out belongs to the vocab and lasts until the next call.
+ */
+cdp_status cdp_vocab_logits(cdp_vocab *vocab, const void *rows, int n_rows, const float **logits_out);
