@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 enum { MOST_PLACES = 8, MOST_BYTES = 300000 };
 
@@ -26,6 +27,7 @@ typedef enum seat_state { EMPTY, COMING, GOING, HOMING } seat_state;
 typedef struct ring_seat {
     seat_state state;
     step step;
+    cdp_event done; /* the stage's work */
     unsigned char *data, *home;
 } ring_seat;
 
@@ -68,13 +70,27 @@ static cdp_status check_bytes(const step *s, const unsigned char *data, uint32_t
     return CDP_OK;
 }
 
-/* Work of a stage: now and then some of the device's time, so that sends do wait for their event. */
+/* Work of a stage, on the device: a send that does not wait for its event carries the old bytes. */
+typedef struct add_args {
+    unsigned char *data;
+    uint32_t n_bytes;
+    int64_t delay_ns;
+} add_args;
+
+static void add_job(const void *args, const cdp_turn *turn) {
+    const add_args *a = args;
+    (void)turn;
+    const int64_t until = cdp_now_ns() + a->delay_ns;
+    while (cdp_now_ns() < until)
+        continue;
+    for (uint32_t i = 0; i < a->n_bytes; i++)
+        a->data[i]++;
+}
+
 static cdp_status compute(ring *r, ring_seat *seat) {
-    static unsigned char from[MOST_BYTES], to[MOST_BYTES];
-    for (uint32_t i = 0; i < seat->step.n_bytes; i++)
-        seat->data[i]++;
-    for (uint32_t i = 0; i < seat->step.seed % 20; i++)
-        CDP_TRY(cdp_device_copy_in(r->device, to, from, MOST_BYTES));
+    const add_args args = {seat->data, seat->step.n_bytes, (int64_t)(seat->step.seed % 8) * 100000};
+    CDP_TRY(cdp_cpu_submit(r->device, add_job, &args, sizeof args));
+    seat->done = cdp_device_record(r->device);
     return CDP_OK;
 }
 
@@ -85,7 +101,7 @@ static cdp_status send_on(ring *r, ring_seat *seat) {
     seat->state = r->stage == 0 ? HOMING : GOING;
     if (n_bytes == 0)
         return CDP_OK;
-    return cdp_link_send(r->link, place, seat->data, n_bytes, cdp_device_record(r->device));
+    return cdp_link_send(r->link, place, seat->data, n_bytes, seat->done);
 }
 
 static cdp_status begin(ring *r) {
@@ -135,7 +151,9 @@ static cdp_status move_seat(ring *r, int place) {
         CDP_TRY(compute(r, seat));
         return send_on(r, seat);
     }
-    if ((seat->state == GOING && is_sent) || (seat->state == HOMING && is_sent && is_received)) {
+    if (!is_sent || !cdp_device_reached(r->device, seat->done))
+        return CDP_OK;
+    if (seat->state == GOING || (seat->state == HOMING && is_received)) {
         if (seat->state == HOMING)
             CDP_TRY(check_bytes(&seat->step, seat->home, seat->step.n_home, r->n_stages));
         seat->state = EMPTY;
@@ -309,7 +327,12 @@ static cdp_status run(ring *r, int argc, char **argv) {
     }
     r->n_steps = (uint64_t)first;
     r->n_places = other;
-    return run_ring(r, argc > 4 ? atoi(argv[4]) : -1);
+    const cdp_status st = run_ring(r, argc > 4 ? atoi(argv[4]) : -1);
+    if (st != CDP_OK) { /* the others go on waiting for this rank: mpirun ends them */
+        fprintf(stderr, "rank %d: %s\n", cdp_world_rank(r->world), cdp_error_message());
+        _exit((int)st);
+    }
+    return st;
 }
 
 int main(int argc, char **argv) {

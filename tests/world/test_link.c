@@ -32,7 +32,7 @@ static void expect_code(const test_run *run, int code) {
 }
 
 static test_run *make_run(int np) {
-    test_run *run = test_run_open(60.0);
+    test_run *run = test_run_open(30.0);
     if (np > 0)
         test_run_mpirun(run, np);
     return run;
