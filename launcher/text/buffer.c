@@ -1,0 +1,46 @@
+#include "launcher/text/buffer.h"
+
+void cdp_bytes_add(cdp_bytes *b, const void *from, size_t n) {
+    if (b->n + n + 1 > b->room) {
+        const size_t room = 2 * (b->n + n) + 64;
+        char *grown = realloc(b->data, room);
+        if (grown == NULL) {
+            b->is_failed = true;
+            return;
+        }
+        b->data = grown;
+        b->room = room;
+    }
+    if (n > 0)
+        memcpy(b->data + b->n, from, n);
+    b->n += n;
+    b->data[b->n] = '\0';
+}
+
+void cdp_ids_add(cdp_ids *ids, int32_t id) {
+    if (ids->n == ids->room) {
+        const size_t room = 2 * ids->room + 64;
+        int32_t *grown = realloc(ids->data, room * sizeof *grown);
+        if (grown == NULL) {
+            ids->is_failed = true;
+            return;
+        }
+        ids->data = grown;
+        ids->room = room;
+    }
+    ids->data[ids->n++] = id;
+}
+
+void cdp_spans_add(cdp_spans *spans, size_t begin, size_t end) {
+    if (spans->n == spans->room) {
+        const size_t room = 2 * spans->room + 64;
+        cdp_span *grown = realloc(spans->data, room * sizeof *grown);
+        if (grown == NULL) {
+            spans->is_failed = true;
+            return;
+        }
+        spans->data = grown;
+        spans->room = room;
+    }
+    spans->data[spans->n++] = (cdp_span){begin, end};
+}

@@ -1,0 +1,38 @@
+/* launcher/text/buffer.h - bytes and ids that grow. A failed growth is remembered, so that a caller can
+ * append many times and ask once. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct cdp_bytes {
+    char *data;
+    size_t n, room;
+    bool is_failed;
+} cdp_bytes;
+
+void cdp_bytes_add(cdp_bytes *b, const void *from, size_t n);
+
+typedef struct cdp_ids {
+    int32_t *data;
+    size_t n, room;
+    bool is_failed;
+} cdp_ids;
+
+void cdp_ids_add(cdp_ids *ids, int32_t id);
+
+/* [begin, end) of a text. */
+typedef struct cdp_span {
+    size_t begin, end;
+} cdp_span;
+
+typedef struct cdp_spans {
+    cdp_span *data;
+    size_t n, room;
+    bool is_failed;
+} cdp_spans;
+
+void cdp_spans_add(cdp_spans *spans, size_t begin, size_t end);

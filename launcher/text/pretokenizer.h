@@ -1,0 +1,41 @@
+/* launcher/text/pretokenizer.h - a text cut into the pieces that BPE never merges across. A list of steps,
+ * each cutting the pieces of the one before. */
+#pragma once
+
+#include "kernels/status.h"
+#include "launcher/text/buffer.h"
+#include "launcher/text/regex.h"
+#include <cjson/cJSON.h>
+
+/* What happens to a match of a splitting pattern. */
+typedef enum cdp_split_behavior {
+    CDP_SPLIT_ISOLATED,    /* a piece of its own */
+    CDP_SPLIT_REMOVED,     /* gone */
+    CDP_SPLIT_WITH_BEFORE, /* the end of the piece before it */
+    CDP_SPLIT_WITH_AFTER,  /* the beginning of the piece after it */
+    CDP_SPLIT_CONTIGUOUS,  /* one piece with the matches next to it */
+} cdp_split_behavior;
+
+typedef struct cdp_split_step {
+    cdp_regex *regex;
+    cdp_split_behavior behavior;
+    bool is_inverted; /* what does not match is the match */
+} cdp_split_step;
+
+enum { CDP_MAX_STEPS = 16 };
+
+typedef struct cdp_pretokenizer {
+    int n_steps;
+    cdp_split_step steps[CDP_MAX_STEPS];
+    bool is_byte_level; /* the file ends in ByteLevel: pieces go to BPE as bytes */
+    bool adds_space;    /* ByteLevel's add_prefix_space: a text that does not begin with a space gets one */
+} cdp_pretokenizer;
+
+/* From tokenizer.json's "pre_tokenizer" (may be NULL or null). `name` opens messages; what is not supported
+ * is refused by name. Closed by cdp_pretokenizer_close, also after a failure. */
+cdp_status cdp_pretokenizer_open(cdp_pretokenizer *out, const char *name, const cJSON *json);
+void cdp_pretokenizer_close(cdp_pretokenizer *pretokenizer);
+
+/* The pieces of text[0, n), in order. Valid UTF-8. The caller frees pieces->data. */
+cdp_status cdp_pretokenizer_split(const cdp_pretokenizer *pretokenizer, const char *text, size_t n,
+                                  cdp_spans *pieces);

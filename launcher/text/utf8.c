@@ -1,0 +1,61 @@
+#include "launcher/text/utf8.h"
+
+#include <utf8proc.h>
+
+cdp_utf8_kind cdp_utf8_next(const unsigned char *s, size_t n, size_t *length_out, uint32_t *code_out) {
+    *length_out = 1;
+    *code_out = s[0];
+    if (s[0] < 0x80)
+        return CDP_UTF8_WHOLE;
+    if (s[0] < 0xC2 || s[0] > 0xF4)
+        return CDP_UTF8_BROKEN;
+    const size_t want = s[0] >= 0xF0 ? 4 : s[0] >= 0xE0 ? 3 : 2;
+    /* The second byte alone decides about overlong forms, surrogates and what lies beyond U+10FFFF. */
+    const unsigned char low = s[0] == 0xE0 ? 0xA0 : s[0] == 0xF0 ? 0x90 : 0x80;
+    const unsigned char high = s[0] == 0xED ? 0x9F : s[0] == 0xF4 ? 0x8F : 0xBF;
+    uint32_t code = s[0] & (0x7Fu >> want);
+    for (size_t i = 1; i < want; i++) {
+        *length_out = i;
+        if (i == n)
+            return CDP_UTF8_PARTIAL;
+        if (s[i] < (i == 1 ? low : 0x80) || s[i] > (i == 1 ? high : 0xBF))
+            return CDP_UTF8_BROKEN;
+        code = code << 6 | (s[i] & 0x3Fu);
+    }
+    *length_out = want;
+    *code_out = code;
+    return CDP_UTF8_WHOLE;
+}
+
+size_t cdp_utf8_before(const unsigned char *s, size_t end) {
+    do
+        end--;
+    while (end > 0 && (s[end] & 0xC0) == 0x80);
+    return end;
+}
+
+bool cdp_is_space(uint32_t c) {
+    return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
+           c == 0x3000;
+}
+
+bool cdp_is_word(uint32_t c) {
+    switch (utf8proc_category((utf8proc_int32_t)c)) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_PC:
+        return true;
+    default: /* joiners, and the circled and squared letters, which are alphabetic symbols */
+        return c == 0x200C || c == 0x200D || (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||
+               (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189);
+    }
+}

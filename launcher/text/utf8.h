@@ -1,0 +1,25 @@
+/* launcher/text/utf8.h - walking through bytes that should be UTF-8. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum cdp_utf8_kind {
+    CDP_UTF8_WHOLE,   /* a character */
+    CDP_UTF8_BROKEN,  /* can never become one */
+    CDP_UTF8_PARTIAL, /* the beginning of one, cut off by the end */
+} cdp_utf8_kind;
+
+/* Look at s (n > 0 bytes): *length_out is that of the character, or of the maximal subpart that is no
+ * character (what U+FFFD stands for once); *code_out the code point of a whole one. */
+cdp_utf8_kind cdp_utf8_next(const unsigned char *s, size_t n, size_t *length_out, uint32_t *code_out);
+
+/* Where the character that ends before `end` begins (s is valid UTF-8, end > 0). */
+size_t cdp_utf8_before(const unsigned char *s, size_t end);
+
+/* The 25 characters of Unicode's White_Space. */
+bool cdp_is_space(uint32_t code);
+
+/* A word character in the sense of \w: alphabetic, marks, decimal digits, connectors, the two joiners. */
+bool cdp_is_word(uint32_t code);
