@@ -1,3 +1,170 @@
-int main(void) {
-    return 0;
+/* cdpipe: argv -> options -> world -> job -> exit code. The only file that ends a process. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "comm/watchdog.h"
+#include "kernels/fault.h"
+#include "kernels/log.h"
+#include "launcher/jobs/jobs.h"
+#include "launcher/self_start.h"
+#include "launcher/version.h"
+
+static void print_error(void) {
+    if (cdp_error_message()[0] == '\0')
+        return;
+    fprintf(stderr, "cdpipe: error: %s\n", cdp_error_message());
+    if (getenv("CDPIPE_TRAIL") != NULL) /* for those who look for the place in the source */
+        fputs(cdp_error_trail(), stderr);
+}
+
+/* The watchdog's way out: from any thread, waiting for nobody. */
+static void leave(int exit_code) {
+    _exit(exit_code);
+}
+
+/* Every rank must have been started by the same words and the same build; rank 0's are the ones that count,
+ * because remote ranks lack its CDPIPE_ variables. */
+static cdp_status share_options(cdp_options *options, cdp_world *world, int argc, char **argv) {
+    char line[8192] = "";
+    size_t used = (size_t)snprintf(line, sizeof line, "cdpipe %s:", cdp_version());
+    for (int i = 1; i < argc && used < sizeof line - 8; i++) {
+        char word[1024];
+        used += (size_t)snprintf(line + used, sizeof line - used, " %s",
+                                 cdp_escape(word, sizeof word, argv[i], strlen(argv[i])));
+    }
+    char first[sizeof line];
+    memcpy(first, line, sizeof line);
+    CDP_TRY(cdp_world_broadcast(world, first, sizeof first));
+    line[sizeof line - 1] = first[sizeof first - 1] = '\0';
+    cdp_status st = CDP_OK;
+    if (strcmp(first, line) != 0)
+        st = cdp_fail(CDP_USAGE, "started by other words than rank 0: \"%.300s\" and not \"%.300s\"", line,
+                      first);
+    CDP_TRY(cdp_world_agree(world, st));
+
+    char *bytes = NULL;
+    size_t n = 0;
+    CDP_TRY(cdp_options_pack(options, &bytes, &n));
+    int64_t size = (int64_t)n;
+    st = cdp_world_broadcast(world, &size, sizeof size);
+    char *given = st == CDP_OK ? calloc(1, (size_t)size + 1) : NULL;
+    if (given != NULL) {
+        if (cdp_world_rank(world) == 0)
+            memcpy(given, bytes, n);
+        st = cdp_world_broadcast(world, given, (size_t)size);
+        if (st == CDP_OK && cdp_world_rank(world) != 0)
+            st = cdp_options_unpack(options, given, (size_t)size);
+    } else if (st == CDP_OK) {
+        st = cdp_fail(CDP_SYSTEM, "no memory for the options");
+    }
+    free(given);
+    free(bytes);
+    return cdp_world_agree(world, st);
+}
+
+/* The arguments' phase: parsed alike everywhere, --np as mpirun has it, faults and the watchdog ready. */
+static cdp_status begin(cdp_options *options, cdp_world *world, cdp_status parsed, int argc, char **argv) {
+    CDP_TRY(cdp_world_agree(world, parsed));
+    cdp_status st = cdp_fault_open(cdp_world_rank(world));
+    if (st == CDP_OK && options->np > 0 && options->np != cdp_world_size(world))
+        st = cdp_fail(CDP_USAGE,
+                      "--np %d, but the launcher started %d rank%s: leave --np away or make them equal",
+                      options->np, cdp_world_size(world), cdp_world_size(world) == 1 ? "" : "s");
+    if (st == CDP_OK)
+        st = cdp_stop_install();
+    CDP_TRY(cdp_world_agree(world, st));
+    CDP_TRY(share_options(options, world, argc, argv));
+    cdp_log_open(cdp_world_rank(world) == 0 && !options->quiet);
+    int n_cpus = 0;
+    if (cdp_world_unbind(world, &n_cpus))
+        cdp_note("mpirun had bound this rank to one core: undone, %d cores (mpirun --bind-to none says so at "
+                 "the start)",
+                 n_cpus);
+    const cdp_watchdog_options watch = {.limit_s = options->step_timeout, .leave = leave};
+    return cdp_watchdog_start(world, &watch);
+}
+
+static cdp_status run_job(cdp_options *options, cdp_world *world, bool *is_alone) {
+    cdp_run run = {0};
+    cdp_status st = CDP_OK;
+    if (options->command == CDP_DEVICES)
+        return cdp_job_devices(options, world);
+    st = options->command == CDP_SCORE ? cdp_job_score(&run, options, world)
+                                       : cdp_job_generate(&run, options, world);
+    *is_alone = run.is_alone;
+    if (!run.is_alone)
+        cdp_run_close(&run);
+    return st;
+}
+
+/* Commands of a world: generate, score, devices under mpirun. */
+static int world_main(cdp_options *options, cdp_status parsed, int argc, char **argv) {
+    cdp_world *world = NULL;
+    cdp_status st = cdp_world_open(&world);
+    if (st != CDP_OK) {
+        print_error();
+        return st;
+    }
+    const int rank = cdp_world_rank(world);
+    bool is_alone = false;
+    st = begin(options, world, parsed, argc, argv);
+    if (st == CDP_OK)
+        st = run_job(options, world, &is_alone);
+    if (is_alone) { /* nobody else knows: no MPI call may follow */
+        fprintf(stderr, "cdpipe: error: rank %d: %s\n", rank, cdp_error_message());
+        fflush(NULL);
+        _exit(st);
+    }
+    if (st != CDP_OK && rank == 0)
+        print_error();
+    fflush(NULL);
+    cdp_watchdog_stop(world);
+    cdp_world_close(world);
+    cdp_options_close(options);
+    return st;
+}
+
+static int print_and_end(const cdp_options *options) {
+    if (options->command == CDP_VERSION)
+        cdp_version_print(stdout);
+    else if (options->command == CDP_MAN)
+        cdp_options_print_man(stdout);
+    else
+        cdp_options_print_help(stdout, options->help_for);
+    return fflush(stdout) == 0 ? CDP_OK : CDP_IO;
+}
+
+/* Commands that need no world. Under mpirun rank 0 alone speaks. */
+static int alone_main(const cdp_options *options) {
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    if (rank != NULL && strcmp(rank, "0") != 0)
+        return CDP_OK;
+    cdp_log_open(!options->quiet);
+    const cdp_status st = options->command == CDP_PLAN       ? cdp_job_plan(options)
+                          : options->command == CDP_TOKENIZE ? cdp_job_tokenize(options)
+                                                             : cdp_job_devices(options, NULL);
+    if (st != CDP_OK)
+        print_error();
+    return st;
+}
+
+int main(int argc, char **argv) {
+    cdp_options options;
+    const cdp_status parsed = cdp_options_parse(&options, argc, argv);
+    if (parsed == CDP_OK && options.command >= CDP_N_COMMANDS)
+        return print_and_end(&options);
+    const bool is_alone = options.command == CDP_PLAN || options.command == CDP_TOKENIZE ||
+                          (options.command == CDP_DEVICES && !cdp_world_has_launcher());
+    if (parsed == CDP_OK && is_alone)
+        return alone_main(&options);
+    if (parsed == CDP_OK && cdp_self_start_wanted(&options)) {
+        int exit_code = 0;
+        const cdp_status st = cdp_self_start(&exit_code, &options, argc, argv);
+        if (st != CDP_OK)
+            print_error();
+        return st != CDP_OK ? (int)st : exit_code;
+    }
+    return world_main(&options, parsed, argc, argv);
 }

@@ -1,0 +1,126 @@
+/* plan: which layers would go where, from config.json alone if need be, without loading and without a GPU. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/log.h"
+#include "launcher/jobs/jobs.h"
+#include "launcher/place.h"
+#include "planner/file.h"
+#include "planner/json.h"
+#include "planner/roles.h"
+
+enum { DEFAULT_CHUNK_CPU = 128, DEFAULT_CHUNK_GPU = 512 };
+
+/* Weights are looked at when they are there; a folder with config.json alone is planned from that. */
+static cdp_status read_model(cdp_model_card *card, const char *dir) {
+    cdp_tensor_index *index = NULL;
+    CDP_TRY(cdp_model_card_read(card, dir));
+    cdp_status st = cdp_tensor_index_open(&index, dir);
+    if (st == CDP_NO_INPUT) {
+        cdp_error_clear();
+        cdp_note("%s has no weights: planned from config.json alone", dir);
+        return CDP_OK;
+    }
+    if (st == CDP_OK)
+        st = cdp_model_card_settle(card, index);
+    cdp_tensor_index_close(index);
+    return st;
+}
+
+/* The GPUs of --gpus, or the place this machine has. */
+static cdp_status find_places(cdp_plan_request *request, const cdp_options *o) {
+    if (o->gpus == NULL) {
+        cdp_cpu_tier tier;
+        CDP_TRY(cdp_place_tier(&tier, o));
+        request->n_places = 1;
+        return cdp_place_find(&request->places[0], o, NULL, cdp_place_threads(o, NULL), tier);
+    }
+    cdp_size *sizes = calloc(CDP_MAX_RANKS, sizeof *sizes);
+    if (sizes == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for --gpus");
+    cdp_status st = cdp_size_parse_list(sizes, CDP_MAX_RANKS, &request->n_places, o->gpus);
+    for (int i = 0; st == CDP_OK && i < request->n_places; i++) {
+        cdp_place *place = &request->places[i];
+        if (sizes[i].is_share)
+            st = cdp_fail(CDP_USAGE,
+                          "--gpus takes the free memory of each GPU, as in 24GiB; a share needs a GPU");
+        snprintf(place->name, sizeof place->name, "cuda:%d", i);
+        snprintf(place->label, sizeof place->label, "GPU %d", i);
+        place->free_bytes = sizes[i].bytes;
+    }
+    free(sizes);
+    return st;
+}
+
+static cdp_dtype dtype_of(const char *word, cdp_dtype otherwise) {
+    for (int d = CDP_F32; d <= CDP_BF16; d++)
+        if (strcmp(word, cdp_dtype_name((cdp_dtype)d)) == 0)
+            return (cdp_dtype)d;
+    return otherwise;
+}
+
+static cdp_status fill_request(cdp_plan_request *request, const cdp_options *o, const cdp_model_card *card) {
+    CDP_TRY(find_places(request, o));
+    request->max_ranks = o->num_gpus > 0 ? o->num_gpus : 0;
+    request->memory_fraction = o->gpu_memory_fraction;
+    request->device_map = o->device_map;
+    if (o->max_gpu_memory != NULL)
+        CDP_TRY(cdp_size_parse_list(request->budgets, CDP_MAX_RANKS, &request->n_budgets, o->max_gpu_memory));
+    const cdp_dtype dtype = dtype_of(o->dtype, card->file_dtype);
+    const bool on_gpu = o->gpus != NULL;
+    /* Without --ctx the plan is batch's: the model's own length, or what fits of it. */
+    request->ctx_is_limit = o->ctx == 0;
+    request->run = (cdp_run_shape){.dtype = dtype,
+                                   .kv_dtype = dtype_of(o->kv_dtype, dtype),
+                                   .ctx = o->ctx == CDP_OPTION_MAX ? 0
+                                          : o->ctx > 0             ? o->ctx
+                                                                   : card->max_positions,
+                                   .max_batch = o->max_batch == CDP_OPTION_MAX ? 0
+                                                : o->max_batch > 0             ? o->max_batch
+                                                                               : 1,
+                                   .chunk = o->chunk > 0 ? o->chunk
+                                            : on_gpu     ? DEFAULT_CHUNK_GPU
+                                                         : DEFAULT_CHUNK_CPU,
+                                   .n_ranks = request->n_places,
+                                   .on_gpu = on_gpu};
+    return CDP_OK;
+}
+
+static cdp_status print_json(const cdp_plan *plan, const cdp_model_card *card) {
+    cJSON *json = cdp_plan_json(plan, card);
+    char *text = json != NULL ? cJSON_Print(json) : NULL;
+    cJSON_Delete(json);
+    if (text == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory to print the plan");
+    const int n = printf("%s\n", text);
+    cJSON_free(text);
+    return n < 0 || fflush(stdout) != 0 ? cdp_fail(CDP_IO, "writing the plan: %s", strerror(errno)) : CDP_OK;
+}
+
+static cdp_status make_and_show(const cdp_options *o, cdp_model_card *card, cdp_plan_request *request,
+                                cdp_plan *plan) {
+    CDP_TRY(read_model(card, o->model));
+    CDP_TRY(fill_request(request, o, card));
+    CDP_TRY(cdp_plan_make(plan, card, request));
+    if (o->json)
+        CDP_TRY(print_json(plan, card));
+    else
+        cdp_plan_print(plan, card);
+    CDP_TRY(cdp_plan_demand_fit(plan, card, request));
+    return o->save != NULL ? cdp_plan_save(plan, card, o->save) : CDP_OK;
+}
+
+cdp_status cdp_job_plan(const cdp_options *options) {
+    cdp_model_card *card = calloc(1, sizeof *card);
+    cdp_plan_request *request = calloc(1, sizeof *request);
+    cdp_plan *plan = calloc(1, sizeof *plan);
+    cdp_status st = card == NULL || request == NULL || plan == NULL
+                        ? cdp_fail(CDP_SYSTEM, "no memory for the plan")
+                        : make_and_show(options, card, request, plan);
+    free(plan);
+    free(request);
+    free(card);
+    return st;
+}

@@ -1,0 +1,27 @@
+/* launcher/jobs/prompt.h - the text a command works on: --prompt, --prompt-file, --prompt-ids or stdin. */
+#pragma once
+
+#include "launcher/options.h"
+#include "launcher/text/tokenizer.h"
+#include "planner/model_card.h"
+
+typedef struct cdp_prompt {
+    char *text; /* NULL when ids were given */
+    size_t n_text;
+    int32_t *ids;
+    size_t n_ids;
+} cdp_prompt;
+
+/* Read the text (not the ids) into *out. CDP_NO_INPUT when a file cannot be read, CDP_USAGE when there is
+ * nothing to read and stdin is a terminal. */
+cdp_status cdp_prompt_read(cdp_prompt *out, const cdp_options *options);
+
+/* Text or ids to ids, checked against the vocabulary. tokenizer may be NULL when ids were given; without one
+ * a text is CDP_BAD_DATA. An empty prompt becomes bos where the model has one, else CDP_BAD_DATA. */
+cdp_status cdp_prompt_encode(cdp_prompt *prompt, const cdp_options *options, const cdp_tokenizer *tokenizer,
+                             const cdp_model_card *card);
+
+void cdp_prompt_close(cdp_prompt *prompt);
+
+/* True when the folder brings a chat template (chat_template.jinja, or tokenizer_config.json's). */
+bool cdp_model_has_chat_template(const char *dir);

@@ -1,0 +1,167 @@
+/* score: log probability of every token given those before it, their sum, perplexity, and the logits if
+ * wanted. */
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "launcher/jobs/jobs.h"
+#include "launcher/jobs/prompt.h"
+#include "launcher/report.h"
+#include "launcher/sample/logits_hash.h"
+#include "launcher/sample/sampler.h"
+#include "planner/json.h"
+
+typedef struct score_job {
+    const cdp_options *options;
+    cdp_run *run;
+    cdp_prompt prompt;
+    double *logprobs; /* (n_ids), of id i given those before it; the first has none */
+    FILE *logits;     /* the --logits file while it is written */
+    cdp_job_figures figures;
+} score_job;
+
+static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
+    score_job *job = of;
+    CDP_TRY(cdp_prompt_read(&job->prompt, job->options));
+    CDP_TRY(cdp_prompt_encode(&job->prompt, job->options, run->tokenizer, run->card));
+    const int n = (int)job->prompt.n_ids;
+    if (job->options->ctx > 0 && n > job->options->ctx)
+        return cdp_fail(CDP_BAD_DATA, "the text has %d tokens, --ctx is %d", n, job->options->ctx);
+    *n_tokens_out = n;
+    job->logprobs = calloc(job->prompt.n_ids, sizeof *job->logprobs);
+    return job->logprobs != NULL ? CDP_OK : cdp_fail(CDP_SYSTEM, "no memory for %d log probabilities", n);
+}
+
+static cdp_status write_failed(const score_job *job) {
+    return cdp_fail(CDP_IO, "%s: %s", job->options->logits, strerror(errno != 0 ? errno : EIO));
+}
+
+/* The header of a safetensors file with logits F32 (n, vocab), then token_ids I64 (n). */
+static cdp_status begin_logits(score_job *job) {
+    const unsigned long long n = job->prompt.n_ids, vocab = (unsigned long long)job->run->card->vocab;
+    const unsigned long long ids_at = n * vocab * sizeof(float);
+    char header[512];
+    int length = snprintf(header, sizeof header,
+                          "{\"logits\":{\"dtype\":\"F32\",\"shape\":[%llu,%llu],\"data_offsets\":[0,%llu]},"
+                          "\"token_ids\":{\"dtype\":\"I64\",\"shape\":[%llu],\"data_offsets\":[%llu,%llu]}}",
+                          n, vocab, ids_at, n, ids_at, ids_at + n * sizeof(int64_t));
+    while (length % 8 != 0) /* readers like the data aligned */
+        header[length++] = ' ';
+    const uint64_t size = (uint64_t)length;
+    errno = 0;
+    job->logits = fopen(job->options->logits, "wbe");
+    if (job->logits == NULL || fwrite(&size, sizeof size, 1, job->logits) != 1 ||
+        fwrite(header, 1, size, job->logits) != size)
+        return write_failed(job);
+    return CDP_OK;
+}
+
+static cdp_status end_logits(score_job *job) {
+    errno = 0;
+    for (size_t i = 0; i < job->prompt.n_ids; i++) {
+        const int64_t id = job->prompt.ids[i];
+        if (fwrite(&id, sizeof id, 1, job->logits) != 1)
+            return write_failed(job);
+    }
+    const int closed = fclose(job->logits);
+    job->logits = NULL;
+    return closed == 0 ? CDP_OK : write_failed(job);
+}
+
+static cdp_status on_logits(void *of, const cdp_row *row, const float *logits) {
+    score_job *job = of;
+    const int vocab = job->run->card->vocab;
+    const size_t next = (size_t)row->position + 1;
+    job->figures.logits_hash =
+        cdp_logits_hash_add(job->figures.logits_hash, cdp_logits_row_hash(logits, vocab));
+    if (next < job->prompt.n_ids) {
+        job->logprobs[next] = cdp_logprob(logits, vocab, job->prompt.ids[next]);
+        if (isnan(job->logprobs[next]))
+            return cdp_fail(CDP_BAD_DATA, "non-finite logits at position %zu", next - 1);
+    }
+    errno = 0;
+    if (job->logits != NULL && fwrite(logits, sizeof *logits, (size_t)vocab, job->logits) != (size_t)vocab)
+        return write_failed(job);
+    return CDP_OK;
+}
+
+static cdp_status work(cdp_run *run, void *of) {
+    score_job *job = of;
+    const int n = (int)job->prompt.n_ids;
+    job->figures.logits_hash = CDP_LOGITS_HASH_START;
+    if (job->options->logits != NULL)
+        CDP_TRY(begin_logits(job));
+    const int64_t began = cdp_now_ns();
+    CDP_TRY(cdp_engine_start(run->engine, n));
+    CDP_TRY(cdp_engine_feed(run->engine, job->prompt.ids, n, CDP_WANTS_ALL, on_logits, job));
+    job->figures.n_prompt = n;
+    job->figures.first_token_s = (double)(cdp_now_ns() - began) * 1e-9;
+    return job->logits != NULL ? end_logits(job) : CDP_OK;
+}
+
+static double sum_of(const score_job *job) {
+    double sum = 0;
+    for (size_t i = 1; i < job->prompt.n_ids; i++)
+        sum += job->logprobs[i];
+    return sum;
+}
+
+/* e^(mean negative log probability) over the tokens that have one; 1 when none has. */
+static double perplexity_of(const score_job *job) {
+    return job->prompt.n_ids > 1 ? exp(-sum_of(job) / (double)(job->prompt.n_ids - 1)) : 1.0;
+}
+
+static void print_json(const cdp_run *run, const score_job *job) {
+    printf("{\"token_ids\": [");
+    for (size_t i = 0; i < job->prompt.n_ids; i++)
+        printf("%s%d", i > 0 ? ", " : "", job->prompt.ids[i]);
+    printf("], \"logprobs\": [null");
+    for (size_t i = 1; i < job->prompt.n_ids; i++)
+        printf(", %.9g", job->logprobs[i]);
+    printf("], \"sum\": %.9g, \"perplexity\": %.9g, \"logits_hash\": \"%016" PRIx64
+           "\", \"timing\": {\"load_s\": %.6f, "
+           "\"tokens_per_s\": %.3f}, \"plan\": ",
+           sum_of(job), perplexity_of(job), job->figures.logits_hash, run->load_s,
+           cdp_prompt_rate(&job->figures));
+    cdp_report_print_plan(run);
+}
+
+/* One line a token: id, log probability, its text. */
+static void print_table(const cdp_run *run, const score_job *job) {
+    for (size_t i = 0; i < job->prompt.n_ids; i++) {
+        char shown[128] = "";
+        size_t n = 0;
+        const char *bytes =
+            run->tokenizer != NULL ? cdp_tokenizer_bytes(run->tokenizer, job->prompt.ids[i], &n) : NULL;
+        if (bytes != NULL)
+            cdp_escape(shown, sizeof shown, bytes, n);
+        if (i == 0)
+            printf("%8d          -  |%s|\n", job->prompt.ids[i], shown);
+        else
+            printf("%8d  %9.4f  |%s|\n", job->prompt.ids[i], job->logprobs[i], shown);
+    }
+    printf("sum %.4f, perplexity %.4f\n", sum_of(job), perplexity_of(job));
+}
+
+cdp_status cdp_job_score(cdp_run *run, cdp_options *options, cdp_world *world) {
+    score_job job = {.options = options, .run = run};
+    const cdp_job_spec spec = {prepare, work, &job, true};
+    cdp_status st = cdp_run_job(run, options, world, &spec);
+    if (run->rank == 0 && st == CDP_OK) {
+        if (options->json)
+            print_json(run, &job);
+        else
+            print_table(run, &job);
+        if (fflush(stdout) != 0)
+            st = cdp_fail(CDP_IO, "writing the result: %s", strerror(errno));
+        cdp_report_end(run, &job.figures);
+    }
+    if (job.logits != NULL)
+        fclose(job.logits);
+    free(job.logprobs);
+    cdp_prompt_close(&job.prompt);
+    return st;
+}

@@ -1,0 +1,352 @@
+#include "launcher/pipeline.h"
+
+#include <stdlib.h>
+
+#include "comm/packet.h"
+#include "comm/watchdog.h"
+#include "kernels/fault.h"
+#include "stage/seat.h"
+
+/* A seat's way through a step:
+ *
+ *     rank 0   FREE -> ON_THE_WAY -> (home rows here) HEAD -> FREE        a step without home rows skips HEAD
+ *     others   FREE -> COMING -> (hidden here) ON_THE_WAY -> FREE
+ */
+typedef enum seat_state { FREE, COMING, ON_THE_WAY, HEAD } seat_state;
+
+typedef struct pipeline_seat {
+    seat_state state;
+    cdp_step step;
+    cdp_seat stage; /* arrays and hidden states on the device */
+    cdp_event done; /* the stage's work, or the head's present block */
+    int n_sunk;     /* home rows whose logits have been handed out */
+    int n_in_head;  /* home rows the head works on now */
+    const float *logits;
+} pipeline_seat;
+
+struct cdp_pipeline {
+    cdp_pipeline_options options;
+    cdp_packet_limits limits;
+    size_t row_bytes;
+    bool is_first, is_last;
+    cdp_link *link;
+    int n_seats;
+    pipeline_seat *seats;
+    unsigned char *packet;
+    uint64_t next_step;    /* rank 0: id of the next begin; others: id of the next header */
+    uint64_t next_forward; /* steps reach the stage in the order of their ids */
+    uint64_t next_home;    /* and the head in the same order */
+    bool is_stopping;
+    cdp_logits_sink sink;
+    void *sink_of;
+    cdp_waiter waiter;
+    cdp_pipeline_times times;
+    int64_t last_turn_ns;
+};
+
+static pipeline_seat *seat_of(const cdp_pipeline *p, uint64_t id) {
+    return &p->seats[id % (uint64_t)p->n_seats];
+}
+static int place_of(const cdp_pipeline *p, uint64_t id) {
+    return (int)(id % (uint64_t)p->n_seats);
+}
+
+static cdp_status open_link(cdp_pipeline *p) {
+    const cdp_plan *plan = p->options.plan;
+    int active[CDP_MAX_RANKS], n = 0;
+    for (int i = 0; i < plan->n_stages; i++)
+        if (!plan->stages[i].is_idle)
+            active[n++] = i;
+    const cdp_link_options options = {.device = p->options.device,
+                                      .n_active = n,
+                                      .active = active,
+                                      .n_places = p->n_seats,
+                                      .max_header_bytes = cdp_packet_max_bytes(&p->limits)};
+    p->is_first = p->options.stage_number == 0;
+    p->is_last = p->options.stage_number == n - 1;
+    return cdp_link_open(&p->link, p->options.world, &options);
+}
+
+static cdp_status open_seats(cdp_pipeline *p) {
+    p->seats = calloc((size_t)p->n_seats, sizeof *p->seats);
+    p->packet = malloc(cdp_packet_max_bytes(&p->limits));
+    if (p->seats == NULL || p->packet == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for the seats of %d steps", p->n_seats);
+    for (int i = 0; i < p->n_seats; i++) {
+        CDP_TRY(cdp_step_alloc(&p->seats[i].step, &p->limits));
+        CDP_TRY(cdp_seat_open(&p->seats[i].stage, p->options.device, p->options.card, &p->options.plan->run));
+    }
+    return CDP_OK;
+}
+
+cdp_status cdp_pipeline_open(cdp_pipeline **out, const cdp_pipeline_options *options) {
+    *out = NULL;
+    cdp_pipeline *p = calloc(1, sizeof *p);
+    if (p == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for the pipeline");
+    const cdp_run_shape *run = &options->plan->run;
+    p->options = *options;
+    p->n_seats = cdp_n_slots(run);
+    p->row_bytes = (size_t)options->card->hidden * cdp_dtype_bytes(cdp_hidden_dtype(run));
+    p->limits = (cdp_packet_limits){.max_rows = cdp_step_rows(run),
+                                    .max_slots = run->max_batch,
+                                    .max_commands = cdp_max_commands(run),
+                                    .max_blocks = (int)cdp_blocks_per_sequence(run),
+                                    .n_blocks = (int)options->plan->n_blocks,
+                                    .ctx = run->ctx};
+    cdp_status st = CDP_OK;
+    CDP_TRY_GOTO(open_seats(p), st, done);
+    CDP_TRY_GOTO(open_link(p), st, done);
+    *out = p;
+    return CDP_OK;
+done:
+    cdp_pipeline_close(p);
+    return st;
+}
+
+void cdp_pipeline_close(cdp_pipeline *p) {
+    if (p == NULL)
+        return;
+    cdp_link_close(p->link);
+    for (int i = 0; p->seats != NULL && i < p->n_seats; i++) {
+        cdp_seat_close(&p->seats[i].stage);
+        cdp_step_free(&p->seats[i].step);
+    }
+    free(p->packet);
+    free(p->seats);
+    free(p);
+}
+
+/* The stage's part of a step whose hidden states are here: forward, then on its way. */
+static cdp_status forward(cdp_pipeline *p, pipeline_seat *seat) {
+    const cdp_stage_plan *mine = &p->options.plan->stages[p->options.rank];
+    const uint64_t id = seat->step.id;
+    cdp_watchdog_note(p->options.world, CDP_COMPUTING, (int64_t)id, mine->first_layer, mine->end_layer - 1);
+    cdp_fault_pass("step");
+    CDP_TRY(cdp_seat_take(&seat->stage, &seat->step));
+    const cdp_step_view *view = &seat->stage.view;
+    if (p->is_first)
+        CDP_TRY(cdp_vocab_embed(p->options.vocab, view));
+    CDP_TRY(cdp_stage_forward(p->options.stage, view, seat->stage.commands, seat->stage.n_commands));
+
+    const void *going = seat->stage.hidden;
+    size_t n_bytes = (size_t)seat->step.n_rows * p->row_bytes; /* (n_rows, hidden) */
+    if (p->is_last) {
+        /* Chunks before a prompt's last one only fill the KV cache: nobody reads their logits, so nothing
+         * goes home and the head, the widest product of the model, stays cold. */
+        going = seat->stage.home;
+        n_bytes = (size_t)seat->step.n_home * p->row_bytes; /* (n_home, hidden) */
+        CDP_TRY(cdp_stage_pick(p->options.stage, view, seat->stage.home));
+    }
+    seat->done = cdp_device_record(p->options.device);
+    seat->state = ON_THE_WAY;
+    p->next_forward = id + 1;
+    p->times.n_steps++;
+    return n_bytes == 0 ? CDP_OK : cdp_link_send(p->link, place_of(p, id), going, n_bytes, seat->done);
+}
+
+bool cdp_pipeline_has_room(const cdp_pipeline *p) {
+    return seat_of(p, p->next_step)->state == FREE;
+}
+
+void cdp_pipeline_set_sink(cdp_pipeline *p, cdp_logits_sink sink, void *of) {
+    p->sink = sink;
+    p->sink_of = of;
+}
+
+static void copy_step(cdp_step *to, const cdp_step *from) {
+    to->id = from->id;
+    to->kind = from->kind;
+    to->n_rows = from->n_rows;
+    to->n_home = from->n_home;
+    to->n_slots = from->n_slots;
+    to->n_commands = from->n_commands;
+    for (int i = 0; i < from->n_rows; i++)
+        to->rows[i] = from->rows[i];
+    for (int i = 0; i < from->n_slots; i++)
+        to->slots[i] = from->slots[i];
+    for (int i = 0; i < from->n_commands; i++)
+        to->commands[i] = from->commands[i];
+}
+
+cdp_status cdp_pipeline_begin(cdp_pipeline *p, cdp_step *step) {
+    step->id = p->next_step++;
+    pipeline_seat *seat = seat_of(p, step->id);
+    copy_step(&seat->step, step);
+    seat->n_sunk = seat->n_in_head = 0;
+    if (!p->is_last)
+        CDP_TRY(cdp_link_send_header(p->link, p->packet, cdp_packet_encode(p->packet, step)));
+    /* The receive is posted before anything is sent, so the last rank never waits for this one. */
+    if (step->n_home > 0)
+        CDP_TRY(cdp_link_recv(p->link, place_of(p, step->id), seat->stage.home,
+                              (size_t)step->n_home * p->row_bytes));
+    p->waiter = (cdp_waiter){0};
+    return forward(p, seat);
+}
+
+/* Rank > 0: the next header, if it is here and its seat is free. */
+static cdp_status take_header(cdp_pipeline *p, bool *moved) {
+    pipeline_seat *seat = seat_of(p, p->next_step);
+    if (p->is_first || p->is_stopping || seat->state != FREE)
+        return CDP_OK;
+    const void *bytes;
+    size_t n_bytes;
+    CDP_TRY(cdp_link_take_header(p->link, &bytes, &n_bytes));
+    if (bytes == NULL)
+        return CDP_OK;
+    *moved = true;
+    if (!p->is_last) /* on to the next rank at once: ahead of the data */
+        CDP_TRY(cdp_link_send_header(p->link, bytes, n_bytes));
+    CDP_TRY(cdp_packet_decode(&seat->step, bytes, n_bytes, &p->limits));
+    if (seat->step.kind == CDP_STEP_STOP) {
+        p->is_stopping = true;
+        return CDP_OK;
+    }
+    if (seat->step.id != p->next_step)
+        return cdp_fail(CDP_INTERNAL, "step %llu came where step %llu was expected",
+                        (unsigned long long)seat->step.id, (unsigned long long)p->next_step);
+    p->next_step++;
+    seat->state = COMING;
+    return cdp_link_recv(p->link, place_of(p, seat->step.id), seat->stage.hidden,
+                         (size_t)seat->step.n_rows * p->row_bytes);
+}
+
+/* Rank > 0: put the next step's work in the queue once its hidden states are here. */
+static cdp_status start_next(cdp_pipeline *p, bool *moved) {
+    pipeline_seat *seat = seat_of(p, p->next_forward);
+    if (seat->state != COMING || !cdp_link_received(p->link, place_of(p, p->next_forward)))
+        return CDP_OK;
+    *moved = true;
+    return forward(p, seat);
+}
+
+/* Rank 0: the head's next block of this seat's home rows. */
+static cdp_status start_head(cdp_pipeline *p, pipeline_seat *seat) {
+    const int left = seat->step.n_home - seat->n_sunk;
+    seat->n_in_head = left < CDP_HOME_ROWS ? left : CDP_HOME_ROWS;
+    const char *rows = (const char *)seat->stage.home + (size_t)seat->n_sunk * p->row_bytes;
+    CDP_TRY(cdp_vocab_logits(p->options.vocab, rows, seat->n_in_head, &seat->logits));
+    seat->done = cdp_device_record(p->options.device);
+    seat->state = HEAD;
+    return CDP_OK;
+}
+
+/* Hand out the finished block's logits, row by row. */
+static cdp_status sink_block(cdp_pipeline *p, pipeline_seat *seat) {
+    int home = 0;
+    const int end = seat->n_sunk + seat->n_in_head;
+    for (int i = 0; i < seat->step.n_rows && home < end; i++) {
+        if (!seat->step.rows[i].wants_home)
+            continue;
+        if (home >= seat->n_sunk)
+            CDP_TRY(p->sink(p->sink_of, &seat->step.rows[i],
+                            seat->logits + (size_t)(home - seat->n_sunk) * (size_t)p->options.card->vocab));
+        home++;
+    }
+    seat->n_sunk = end;
+    return CDP_OK;
+}
+
+/* A seat whose step is on its way: is there anything to do, or is it free again? */
+static cdp_status settle_seat(cdp_pipeline *p, pipeline_seat *seat, bool *moved) {
+    const int place = place_of(p, seat->step.id);
+    if (seat->state == FREE || seat->state == COMING || !cdp_device_reached(p->options.device, seat->done) ||
+        !cdp_link_sent(p->link, place))
+        return CDP_OK;
+    if (seat->state == HEAD) {
+        CDP_TRY(sink_block(p, seat));
+    } else if (p->is_first && seat->step.n_home > 0) {
+        if (seat->step.id != p->next_home || !cdp_link_received(p->link, place))
+            return CDP_OK;
+    }
+    *moved = true;
+    if (p->is_first && seat->n_sunk < seat->step.n_home)
+        return start_head(p, seat);
+    seat->state = FREE;
+    return CDP_OK;
+}
+
+/* The oldest step whose home rows are not all handed out; steps without any are passed over. */
+static void advance_home(cdp_pipeline *p) {
+    while (p->next_home < p->next_step) {
+        const pipeline_seat *seat = seat_of(p, p->next_home);
+        if (seat->step.id == p->next_home && seat->step.n_home > 0 && seat->n_sunk < seat->step.n_home)
+            return;
+        p->next_home++;
+    }
+}
+
+/* Where the time since the last turn went: the device had work, else a send was waiting, else nothing was. */
+static void account(cdp_pipeline *p) {
+    const int64_t now = cdp_now_ns();
+    const double dt = p->last_turn_ns == 0 ? 0 : (double)(now - p->last_turn_ns) * 1e-9;
+    p->last_turn_ns = now;
+    if (p->times.n_steps == 0)
+        return;
+    bool is_sending = false;
+    for (int i = 0; i < p->n_seats; i++)
+        is_sending |= p->seats[i].state == ON_THE_WAY && !cdp_link_sent(p->link, i);
+    if (!cdp_device_reached(p->options.device, cdp_device_record(p->options.device)))
+        p->times.busy_s += dt;
+    else if (is_sending)
+        p->times.send_s += dt;
+    else
+        p->times.wait_s += dt;
+}
+
+static void note_activity(cdp_pipeline *p) {
+    if (cdp_device_reached(p->options.device, cdp_device_record(p->options.device)))
+        cdp_watchdog_note(p->options.world, CDP_WAITING, (int64_t)p->next_forward, 0, 0);
+}
+
+cdp_status cdp_pipeline_turn(cdp_pipeline *p) {
+    bool moved = false;
+    account(p);
+    CDP_TRY(cdp_link_poll(p->link));
+    CDP_TRY(take_header(p, &moved));
+    if (!p->is_first)
+        CDP_TRY(start_next(p, &moved));
+    for (int i = 0; i < p->n_seats; i++)
+        CDP_TRY(settle_seat(p, &p->seats[i], &moved));
+    advance_home(p);
+    note_activity(p);
+    if (moved)
+        p->waiter = (cdp_waiter){0};
+    else
+        cdp_wait_pause(&p->waiter);
+    return CDP_OK;
+}
+
+int cdp_pipeline_n_busy(const cdp_pipeline *p) {
+    int n = 0;
+    for (int i = 0; i < p->n_seats; i++)
+        n += p->seats[i].state != FREE;
+    return n;
+}
+
+cdp_status cdp_pipeline_serve(cdp_pipeline *p) {
+    while (!p->is_stopping || cdp_pipeline_n_busy(p) > 0)
+        CDP_TRY(cdp_pipeline_turn(p));
+    return CDP_OK;
+}
+
+cdp_status cdp_pipeline_stop(cdp_pipeline *p) {
+    while (cdp_pipeline_n_busy(p) > 0)
+        CDP_TRY(cdp_pipeline_turn(p));
+    if (p->is_last)
+        return CDP_OK;
+    const cdp_step stop = {.id = p->next_step, .kind = CDP_STEP_STOP};
+    CDP_TRY(cdp_link_send_header(p->link, p->packet, cdp_packet_encode(p->packet, &stop)));
+    return cdp_link_poll(p->link);
+}
+
+cdp_pipeline_times cdp_pipeline_times_of(const cdp_pipeline *p) {
+    cdp_pipeline_times times = p->times;
+    uint64_t received;
+    cdp_link_traffic(p->link, &times.n_sent_bytes, &received);
+    return times;
+}
+
+const char *cdp_pipeline_road(const cdp_pipeline *p) {
+    return cdp_link_road(p->link);
+}

@@ -1,0 +1,78 @@
+/* launcher/pipeline.h - one step on every rank. The only file that sees both stage/ (computes) and comm/
+ * (moves).
+ *
+ *  rank 0                                      rank 1                      rank 2 (last)
+ *  text -> tokens                                                                        tokens: int32
+ * (n_tokens) | cdp_vocab_embed      step header, by MPI, a little ahead of the data              step: rows
+ * of {slot, position, ...}
+ *    v
+ *  layers [0,8)  --- hidden (n_rows, dim) --> layers [8,20) -- hidden --> layers [20,32)
+ *                                                                             | cdp_stage_pick
+ *    +<-------------- hidden, only the rows that want logits (n_home, dim) ---+
+ *    | cdp_vocab_logits (final norm, head)                                               logits: f32 (n_home,
+ * vocab)
+ *    v
+ *  sampler -> tokens -> text on stdout, and the next step
+ *
+ * The same code runs on every rank, for one rank or sixteen; with one the ring closes on itself. Nothing here
+ * blocks or computes: a turn looks at every seat, moves what can move, and returns.
+ */
+#pragma once
+
+#include "comm/link.h"
+#include "kernels/step.h"
+#include "planner/plan.h"
+#include "stage/stage.h"
+#include "stage/vocab.h"
+
+typedef struct cdp_pipeline cdp_pipeline;
+
+/* What a rank brings; all outlive the pipeline. */
+typedef struct cdp_pipeline_options {
+    cdp_world *world;
+    cdp_device *device;
+    const cdp_model_card *card;
+    const cdp_plan *plan;
+    int stage_number; /* place in the ring of active ranks */
+    int rank;         /* index into plan->stages */
+    cdp_stage *stage;
+    cdp_vocab *vocab; /* rank 0, else NULL */
+} cdp_pipeline_options;
+
+/* Where home rows end up: called on rank 0, in the order of steps and rows, with logits (vocab) f32 that last
+ * for the call. */
+typedef cdp_status (*cdp_logits_sink)(void *of, const cdp_row *row, const float *logits);
+
+/* Open the link and the seats. Collective over the active ranks. The caller closes *out. */
+cdp_status cdp_pipeline_open(cdp_pipeline **out, const cdp_pipeline_options *options);
+void cdp_pipeline_close(cdp_pipeline *pipeline); /* NULL is fine */
+
+/* Rank 0: true when a seat is free for one more step. */
+bool cdp_pipeline_has_room(const cdp_pipeline *pipeline);
+
+/* Rank 0: send a step round the ring. Its arrays are copied; its id is set here. Needs room. */
+cdp_status cdp_pipeline_begin(cdp_pipeline *pipeline, cdp_step *step);
+
+/* Rank 0: who gets the logits from here on. */
+void cdp_pipeline_set_sink(cdp_pipeline *pipeline, cdp_logits_sink sink, void *of);
+
+/* One turn on any rank; pauses by itself when nothing moved. */
+cdp_status cdp_pipeline_turn(cdp_pipeline *pipeline);
+
+/* Rank 0: steps that are still on the way. */
+int cdp_pipeline_n_busy(const cdp_pipeline *pipeline);
+
+/* Ranks > 0: take part in steps until rank 0 says stop. */
+cdp_status cdp_pipeline_serve(cdp_pipeline *pipeline);
+
+/* Rank 0: finish what is on the way and send the others home. */
+cdp_status cdp_pipeline_stop(cdp_pipeline *pipeline);
+
+/* How this rank's time went between its first step and its last. */
+typedef struct cdp_pipeline_times {
+    double busy_s, wait_s, send_s;
+    uint64_t n_steps, n_sent_bytes;
+} cdp_pipeline_times;
+cdp_pipeline_times cdp_pipeline_times_of(const cdp_pipeline *pipeline);
+
+const char *cdp_pipeline_road(const cdp_pipeline *pipeline);

@@ -1,0 +1,24 @@
+/* launcher/report.h - the `#` lines at the start and the end of a run. Rank 0 speaks for all. */
+#pragma once
+
+#include "launcher/run.h"
+
+/* Model, ranks, road, the table of stages and the device map. */
+void cdp_report_start(const cdp_run *run);
+
+/* What a job measured. */
+typedef struct cdp_job_figures {
+    int n_prompt, n_answer;
+    double first_token_s, answer_s; /* answer_s: from the first token to the last */
+    uint64_t logits_hash;
+} cdp_job_figures;
+
+/* Tokens/s, time to first token, per stage busy / wait / send and plan against real memory, logits hash. */
+void cdp_report_end(const cdp_run *run, const cdp_job_figures *figures);
+
+/* The inside of "timing": tokens per second, 0 where nothing was timed. */
+double cdp_prompt_rate(const cdp_job_figures *figures);
+double cdp_answer_rate(const cdp_job_figures *figures);
+
+/* "PLAN}" and a newline: the end of a --json object. CDP_IO when stdout cannot be written. */
+cdp_status cdp_report_print_plan(const cdp_run *run);

@@ -1,0 +1,275 @@
+#include "launcher/run.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "comm/watchdog.h"
+#include "kernels/fault.h"
+#include "kernels/log.h"
+#include "launcher/place.h"
+#include "launcher/report.h"
+#include "planner/file.h"
+#include "planner/roles.h"
+
+enum {
+    DEFAULT_CHUNK = 128
+}; /* prompt tokens of a step on the CPU device: some 50 MB of scratch at 8 B, and
+      long enough that weights are read once for many rows */
+
+/* The end of a phase: everyone's verdict. */
+#define AGREE(run, call)                                                                                     \
+    do {                                                                                                     \
+        cdp_status agreed_ = cdp_world_agree((run)->world, (call));                                          \
+        if (agreed_ != CDP_OK)                                                                               \
+            return agreed_;                                                                                  \
+    } while (0)
+
+static cdp_status read_files(cdp_run *run, const cdp_job_spec *job) {
+    const char *dir = run->options->model;
+    run->card = calloc(1, sizeof *run->card);
+    run->plan = calloc(1, sizeof *run->plan);
+    if (run->card == NULL || run->plan == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for the model card");
+    CDP_TRY(cdp_model_card_read(run->card, dir));
+    CDP_TRY(cdp_tensor_index_open(&run->index, dir));
+    CDP_TRY(cdp_model_card_settle(run->card, run->index));
+    char path[4200];
+    if (run->rank != 0 || !job->opens_tokenizer || !cdp_file_join(path, sizeof path, dir, "tokenizer.json") ||
+        !cdp_file_exists(path))
+        return CDP_OK;
+    return cdp_tokenizer_open(&run->tokenizer, dir);
+}
+
+/* All ranks must see the same files: a folder on a network disk may lag behind on one of them. */
+static cdp_status compare_files(cdp_run *run) {
+    uint64_t *all = calloc((size_t)run->size, sizeof *all);
+    if (all == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory to compare %d ranks", run->size);
+    cdp_status st = cdp_world_gather(run->world, all, &run->index->fingerprint, sizeof *all);
+    for (int i = 1; st == CDP_OK && i < run->size; i++)
+        if (all[i] != all[0])
+            st =
+                cdp_fail(CDP_BAD_MODEL,
+                         "%s: rank %d sees other weight files than rank 0 (header hash %016llx, not %016llx)",
+                         run->options->model, i, (unsigned long long)all[i], (unsigned long long)all[0]);
+    free(all);
+    return st;
+}
+
+static cdp_dtype dtype_of(const char *word, cdp_dtype otherwise) {
+    return strcmp(word, "bf16") == 0   ? CDP_BF16
+           : strcmp(word, "fp16") == 0 ? CDP_F16
+           : strcmp(word, "fp32") == 0 ? CDP_F32
+                                       : otherwise;
+}
+
+/* This rank's place, and the tier that all ranks have. */
+static cdp_status find_place(cdp_run *run, cdp_place *place) {
+    run->n_threads = cdp_place_threads(run->options, run->world);
+    CDP_TRY(cdp_place_tier(&run->tier, run->options));
+    return cdp_place_find(place, run->options, run->world, run->n_threads, run->tier);
+}
+
+static cdp_status make_plan(cdp_run *run, const cdp_place *places, int n_tokens) {
+    const cdp_options *o = run->options;
+    cdp_plan_request *request = calloc(1, sizeof *request);
+    if (request == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for the plan");
+    request->n_places = run->size;
+    memcpy(request->places, places, (size_t)run->size * sizeof *places);
+    request->max_ranks = o->num_gpus > 0 ? o->num_gpus : 0;
+    request->memory_fraction = o->gpu_memory_fraction;
+    request->device_map = o->device_map;
+    const cdp_dtype dtype = dtype_of(o->dtype, run->card->file_dtype);
+    request->run = (cdp_run_shape){.dtype = dtype,
+                                   .kv_dtype = dtype_of(o->kv_dtype, dtype),
+                                   .ctx = o->ctx > 0 ? o->ctx : n_tokens,
+                                   .max_batch = 1,
+                                   .chunk = o->chunk > 0 ? o->chunk : DEFAULT_CHUNK,
+                                   .n_ranks = run->size};
+    cdp_status st = CDP_OK;
+    if (o->max_gpu_memory != NULL)
+        CDP_TRY_GOTO(
+            cdp_size_parse_list(request->budgets, CDP_MAX_RANKS, &request->n_budgets, o->max_gpu_memory), st,
+            done);
+    CDP_TRY_GOTO(cdp_plan_make(run->plan, run->card, request), st, done);
+    CDP_TRY_GOTO(cdp_plan_demand_fit(run->plan, run->card, request), st, done);
+    if (run->plan->run.ctx > run->card->max_positions)
+        cdp_note("ctx %d is beyond the model's max_position_embeddings %d: quality may suffer",
+                 run->plan->run.ctx, run->card->max_positions);
+done:
+    free(request);
+    return st;
+}
+
+/* Rank 0 reads its text and plans with the places of all. */
+static cdp_status decide(cdp_run *run, const cdp_job_spec *job, const cdp_place *place) {
+    int n_tokens = 0;
+    if (run->size > CDP_MAX_RANKS)
+        return cdp_fail(CDP_USAGE, "%d ranks, %d at most", run->size, CDP_MAX_RANKS);
+    int64_t tier = run->tier;
+    CDP_TRY(cdp_world_min(run->world, &tier));
+    run->tier = (cdp_cpu_tier)tier;
+    cdp_place *places = calloc((size_t)run->size, sizeof *places);
+    if (places == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for the places of %d ranks", run->size);
+    cdp_status st = cdp_world_gather(run->world, places, place, sizeof *place);
+    if (st == CDP_OK && run->rank == 0)
+        st = job->prepare(run, job->of, &n_tokens);
+    if (st == CDP_OK && run->rank == 0)
+        st = make_plan(run, places, n_tokens);
+    free(places);
+    return st;
+}
+
+/* The plan goes to everyone; this rank finds its stage in it. */
+static cdp_status share_plan(cdp_run *run) {
+    CDP_TRY(cdp_world_broadcast(run->world, run->plan, sizeof *run->plan));
+    for (int i = 0, n = 0; i < run->size; i++) {
+        const bool is_idle = run->plan->stages[i].is_idle;
+        if (i == run->rank && !is_idle)
+            run->stage_number = n;
+        n += is_idle ? 0 : 1;
+    }
+    return CDP_OK;
+}
+
+static void on_block(void *of) {
+    cdp_fault_pass("load");
+    cdp_watchdog_progress(of);
+}
+
+static uint64_t device_progress(void *of) {
+    return cdp_device_progress(of);
+}
+
+static cdp_status take_memory(cdp_run *run) {
+    if (run->stage_number < 0)
+        return CDP_OK;
+    const cdp_cpu_options device = {.n_threads = run->n_threads, .tier = run->tier};
+    const cdp_loader_options loader = {.n_readers = CDP_LOAD_READERS,
+                                       .checks_values = run->options->check_weights,
+                                       .on_block = on_block,
+                                       .of = run->world};
+    CDP_TRY(cdp_device_open_cpu(&run->device, &device));
+    CDP_TRY(cdp_loader_open(&run->loader, run->index, &loader));
+    CDP_TRY(
+        cdp_stage_open(&run->stage, run->device, run->card, run->plan, run->rank, run->index, run->loader));
+    if (run->rank == 0)
+        CDP_TRY(cdp_vocab_open(&run->vocab, run->device, run->card, run->plan, run->stage, run->index,
+                               run->loader));
+    return CDP_OK;
+}
+
+static cdp_status load_weights(cdp_run *run) {
+    if (run->stage_number < 0)
+        return CDP_OK;
+    const cdp_stage_plan *mine = &run->plan->stages[run->rank];
+    cdp_watchdog_note(run->world, CDP_LOADING, 0, mine->first_layer, mine->end_layer - 1);
+    CDP_TRY(cdp_loader_start(run->loader));
+    bool is_done = false;
+    for (cdp_waiter waiter = {0}; !is_done; cdp_wait_pause(&waiter)) {
+        CDP_TRY(cdp_world_poll(run->world));
+        CDP_TRY(cdp_loader_poll(run->loader, &is_done));
+    }
+    cdp_loader_close(run->loader);
+    run->loader = NULL;
+    cdp_watchdog_note(run->world, CDP_STARTING, 0, 0, 0);
+    return CDP_OK;
+}
+
+static cdp_status open_ring(cdp_run *run) {
+    if (run->stage_number < 0)
+        return CDP_OK;
+    const cdp_pipeline_options options = {.world = run->world,
+                                          .device = run->device,
+                                          .card = run->card,
+                                          .plan = run->plan,
+                                          .stage_number = run->stage_number,
+                                          .rank = run->rank,
+                                          .stage = run->stage,
+                                          .vocab = run->vocab};
+    CDP_TRY(cdp_pipeline_open(&run->pipeline, &options));
+    cdp_watchdog_watch(run->world, device_progress, run->device);
+    if (run->rank == 0)
+        return cdp_engine_open(&run->engine, run->pipeline, run->card, run->plan);
+    return CDP_OK;
+}
+
+static cdp_status open_all(cdp_run *run, const cdp_job_spec *job) {
+    cdp_place place;
+    AGREE(run, read_files(run, job));
+    AGREE(run, compare_files(run));
+    AGREE(run, find_place(run, &place));
+    AGREE(run, decide(run, job, &place));
+    AGREE(run, share_plan(run));
+    const int64_t began = cdp_now_ns();
+    AGREE(run, take_memory(run));
+    AGREE(run, load_weights(run));
+    run->load_s = (double)(cdp_now_ns() - began) * 1e-9;
+    AGREE(run, open_ring(run));
+    if (run->rank == 0)
+        cdp_report_start(run);
+    return CDP_OK;
+}
+
+static cdp_status drop_row(void *of, const cdp_row *row, const float *logits) {
+    (void)of;
+    (void)row;
+    (void)logits;
+    return CDP_OK;
+}
+
+/* A fault of the ring itself is this rank's own knowledge: the others cannot be asked any more. */
+static bool is_ring_fault(cdp_status st) {
+    return st == CDP_INTERNAL || st == CDP_SYSTEM || st == CDP_UNAVAILABLE;
+}
+
+static cdp_status work(cdp_run *run, const cdp_job_spec *job) {
+    if (run->stage_number < 0)
+        return CDP_OK;
+    cdp_status st = run->rank == 0 ? job->work(run, job->of) : cdp_pipeline_serve(run->pipeline);
+    run->is_alone = is_ring_fault(st) || (run->rank != 0 && st != CDP_OK);
+    if (run->is_alone || run->rank != 0)
+        return st;
+    cdp_pipeline_set_sink(run->pipeline, drop_row, NULL);
+    const cdp_status stopped = cdp_pipeline_stop(run->pipeline);
+    run->is_alone = stopped != CDP_OK;
+    return st != CDP_OK ? st : stopped;
+}
+
+static cdp_status gather_reports(cdp_run *run) {
+    cdp_rank_report mine = {.peak_bytes = cdp_process_peak_bytes()};
+    if (run->pipeline != NULL)
+        mine.times = cdp_pipeline_times_of(run->pipeline);
+    return cdp_world_gather(run->world, run->reports, &mine, sizeof mine);
+}
+
+cdp_status cdp_run_job(cdp_run *run, cdp_options *options, cdp_world *world, const cdp_job_spec *job) {
+    *run = (cdp_run){.options = options, .world = world, .stage_number = -1};
+    run->rank = cdp_world_rank(world);
+    run->size = cdp_world_size(world);
+    CDP_TRY(open_all(run, job));
+    const cdp_status st = work(run, job);
+    if (run->is_alone)
+        return st;
+    cdp_watchdog_note(run->world, CDP_STARTING, 0, 0, 0); /* waiting for peers is fine again */
+    const cdp_status reported = gather_reports(run);
+    return cdp_world_agree(run->world, st != CDP_OK ? st : reported);
+}
+
+void cdp_run_close(cdp_run *run) {
+    cdp_watchdog_watch(run->world, NULL, NULL);
+    cdp_engine_close(run->engine);
+    cdp_pipeline_close(run->pipeline);
+    cdp_vocab_close(run->vocab);
+    cdp_stage_close(run->stage);
+    cdp_loader_close(run->loader);
+    cdp_device_close(run->device);
+    cdp_tokenizer_close(run->tokenizer);
+    cdp_tensor_index_close(run->index);
+    free(run->plan);
+    free(run->card);
+    *run = (cdp_run){0};
+}

@@ -1,0 +1,64 @@
+/* launcher/run.h - from options to a ring that is ready: one start-up phase, one verdict.
+ *
+ *     arguments -> files -> text -> places -> plan -> memory -> weights -> links -> the job -> report -> end
+ *
+ * Each phase ends in an agreement of all ranks (comm/world.h), so one rank never goes on alone: a fault that
+ * one rank finds ends every rank with the same code after one line of rank 0. Rank 0 reads text and plans;
+ * the others take options and plan from it. Idle ranks hold nothing and wait at the last agreement.
+ */
+#pragma once
+
+#include "comm/world.h"
+#include "launcher/engine.h"
+#include "launcher/options.h"
+#include "launcher/text/tokenizer.h"
+#include "planner/plan.h"
+#include "planner/tensor_index.h"
+#include "stage/loader.h"
+
+typedef struct cdp_run cdp_run;
+
+/* What a command does on rank 0: `prepare` reads its text once files are known and says how many tokens the
+ * sequence will reach (the default ctx); `work` drives the engine. */
+typedef struct cdp_job_spec {
+    cdp_status (*prepare)(cdp_run *run, void *of, int *n_tokens_out);
+    cdp_status (*work)(cdp_run *run, void *of);
+    void *of;
+    bool opens_tokenizer; /* the job reads or writes text, where the model has a tokenizer */
+} cdp_job_spec;
+
+/* How each rank fared, known on every rank at the end. */
+typedef struct cdp_rank_report {
+    uint64_t peak_bytes; /* resident set, from the operating system */
+    cdp_pipeline_times times;
+} cdp_rank_report;
+
+/* What a run owns; a field is NULL until its phase is done. */
+struct cdp_run {
+    cdp_options *options; /* not owned */
+    cdp_world *world;     /* not owned */
+    int rank, size;
+    int n_threads;
+    cdp_cpu_tier tier;
+    cdp_model_card *card;
+    cdp_tensor_index *index;
+    cdp_tokenizer *tokenizer; /* rank 0, where the job wants one and the model has one */
+    cdp_plan *plan;
+    int stage_number; /* place in the ring of active ranks; -1: idle */
+    cdp_device *device;
+    cdp_loader *loader;
+    cdp_stage *stage;
+    cdp_vocab *vocab;
+    cdp_pipeline *pipeline;
+    cdp_engine *engine; /* rank 0 */
+    double load_s;
+    cdp_rank_report reports[CDP_MAX_RANKS];
+    bool is_alone; /* the failure is this rank's own: leave without waiting for anyone */
+};
+
+/* Open everything, run the job on rank 0 while the others serve, agree on the end. Collective. The status is
+ * the same on every rank unless run->is_alone. */
+cdp_status cdp_run_job(cdp_run *run, cdp_options *options, cdp_world *world, const cdp_job_spec *job);
+
+/* Give everything back. The device must be idle: only after an agreed end. */
+void cdp_run_close(cdp_run *run);

@@ -1,0 +1,85 @@
+#include "tests/support/golden.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "planner/file.h"
+#include "planner/tensor_index.h"
+
+/* The bytes of one tensor. */
+static void *read_tensor(const char *path, const char *name, cdp_tensor_entry *entry_out) {
+    cdp_tensor_index *index = NULL;
+    if (cdp_tensor_index_open_file(&index, path) != CDP_OK)
+        fail_msg("%s: %s", path, cdp_error_message());
+    const cdp_tensor_entry *entry = cdp_tensor_index_find(index, name);
+    if (entry == NULL) {
+        fail_msg("%s: no tensor %s", path, name);
+        return NULL;
+    }
+    *entry_out = *entry;
+    void *bytes = malloc(entry->bytes + 1);
+    int fd;
+    uint64_t size;
+    assert_int_equal(cdp_file_open(&fd, &size, path), CDP_OK);
+    assert_int_equal(cdp_file_read_at(fd, path, bytes, entry->bytes, entry->offset), CDP_OK);
+    close(fd);
+    cdp_tensor_index_close(index);
+    return bytes;
+}
+
+float *golden_f32(const char *path, const char *name, size_t *n_out) {
+    cdp_tensor_entry entry = {0};
+    void *bytes = read_tensor(path, name, &entry);
+    assert_true(entry.is_float);
+    *n_out = entry.bytes / cdp_dtype_bytes(entry.dtype);
+    float *values = malloc(*n_out * sizeof *values + 1);
+    for (size_t i = 0; i < *n_out; i++)
+        values[i] = cdp_load(bytes, entry.dtype, i);
+    free(bytes);
+    return values;
+}
+
+int64_t *golden_i64(const char *path, const char *name, size_t *n_out) {
+    cdp_tensor_entry entry = {0};
+    int64_t *values = read_tensor(path, name, &entry);
+    assert_string_equal(entry.type, "I64");
+    *n_out = entry.bytes / sizeof *values;
+    return values;
+}
+
+char *golden_ids_text(const int64_t *ids, size_t n) {
+    char *text = calloc(n + 1, 12);
+    for (size_t i = 0, used = 0; i < n; i++)
+        used += (size_t)sprintf(text + used, "%s%lld", i > 0 ? "," : "", (long long)ids[i]);
+    return text;
+}
+
+cJSON *golden_run(int np, const char *const *words) {
+    test_run *run = test_run_open(60.0);
+    if (np > 1)
+        test_run_mpirun(run, np);
+    test_run_add(run, CDPIPE_BIN, NULL);
+    for (int i = 0; words[i] != NULL; i++)
+        test_run_add(run, words[i], NULL);
+    test_run_add(run, "--json", "--device", "cpu", NULL);
+    test_run_go(run);
+    cJSON *json = run->exit_code == 0 ? cJSON_Parse(run->out) : NULL;
+    if (json == NULL)
+        fail_msg("np %d, %s %s ...: exit %d, stdout \"%.200s\", stderr:\n%.2000s", np, words[0], words[1],
+                 run->exit_code, run->out, run->err);
+    test_run_close(run);
+    return json;
+}
+
+const cJSON *golden_get(const cJSON *object, const char *key) {
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
+    if (item == NULL)
+        fail_msg("no member \"%s\"", key);
+    return item;
+}

@@ -1,0 +1,21 @@
+/* tests/support/golden.h - running cdpipe on a model of tests/golden and reading what came out. */
+#pragma once
+
+#include "tests/support/spawn.h"
+#include <cjson/cJSON.h>
+#include <stdint.h>
+
+/* A tensor of a safetensors file as f32 (any float type), or as int64 (I64); the caller frees it. *n_out
+ * values. A missing file or tensor fails the test. */
+float *golden_f32(const char *path, const char *name, size_t *n_out);
+int64_t *golden_i64(const char *path, const char *name, size_t *n_out);
+
+/* "1,2,3" from ids; the caller frees it. */
+char *golden_ids_text(const int64_t *ids, size_t n);
+
+/* Run cdpipe with the words given (NULL ends them) on np ranks (1: no mpirun) and return its --json object; a
+ * failure fails the test with its stderr. The caller deletes it. */
+cJSON *golden_run(int np, const char *const *words);
+
+/* A member that must be there. */
+const cJSON *golden_get(const cJSON *object, const char *key);
