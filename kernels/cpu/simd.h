@@ -95,7 +95,7 @@ SIMD vf v_load_as(const void *data, cdp_dtype dtype, size_t i) {
 #elif defined(__AVX2__)
     return (vf)_mm256_cvtph_ps((__m128i)half);
 #else
-    vf v;
+    vf v = v_set(0.0f);
     for (int lane = 0; lane < VF; lane++)
         v[lane] = cdp_f16_to_f32(half[lane]);
     return v;
