@@ -26,7 +26,8 @@ typedef struct cdp_run_shape {
     int ctx;            /* tokens a sequence may reach */
     int max_batch;      /* sequences at once */
     int chunk;          /* prompt tokens of one step at most; rows of every step buffer */
-    int n_ranks;        /* active ranks; steps in flight = n_ranks + 1 */
+    int n_ranks;        /* that may take part, idle ones too: a stage's bytes must not depend on the split
+                         * that they decide. Steps in flight = n_ranks + 1 */
     bool on_gpu;        /* picks the context constant and the scratch layout */
 } cdp_run_shape;
 
@@ -38,7 +39,7 @@ typedef struct cdp_stage_bytes {
 /* Hidden states travel and lie in bf16 for bf16 runs and in f32 else. */
 cdp_dtype cdp_hidden_dtype(const cdp_run_shape *run);
 
-/* Slots of steps in flight: one more than active ranks, so that rank 0 fills while the ring is full. */
+/* Slots of steps in flight: one more than ranks, so that rank 0 fills while the ring is full. */
 int cdp_n_slots(const cdp_run_shape *run);
 
 /* Rows of all step buffers: the chunk, or max_batch where that is larger. */
@@ -64,9 +65,9 @@ typedef struct cdp_scratch_bytes {
     uint64_t context; /* (rows, n_heads * head_dim) */
     uint64_t ffn;     /* (rows, 2 * ffn): gate and up, then their product in the first half */
     uint64_t rope;    /* (rows, 2, rope dim / 2): cos, sin of each row's position */
-    uint64_t logits;  /* rank 0: (CDP_HOME_ROWS, vocab) on the device and again on the host */
-    uint64_t step;    /* step arrays: 8 int32 a row, for each slot, host and device; block tables */
-    uint64_t load;    /* staging of the reader threads while loading */
+    uint64_t logits; /* rank 0: (CDP_HOME_ROWS, vocab) on the device and again on the host, the normed rows */
+    uint64_t step;   /* step arrays and KV commands: 16 int32 each, a slot, host and device; block tables */
+    uint64_t load;   /* staging of the reader threads while loading */
     uint64_t total;
 } cdp_scratch_bytes;
 cdp_scratch_bytes cdp_scratch(const cdp_model_card *card, const cdp_run_shape *run, bool has_vocab);

@@ -19,7 +19,7 @@ typedef struct cdp_place {
 typedef struct cdp_plan_request {
     int n_places; /* ranks, or the GPUs of --gpus */
     cdp_place places[CDP_MAX_RANKS];
-    int max_ranks;          /* --num-gpus: at most so many are active; 0: all */
+    int max_ranks;          /* --num-gpus: the first so many with a budget; 0: all */
     double memory_fraction; /* of free: 0.85 */
     int n_budgets;          /* --max-gpu-memory: 0 none, 1 for all, or n_places */
     cdp_size budgets[CDP_MAX_RANKS];
@@ -38,7 +38,7 @@ typedef struct cdp_stage_plan {
 
 typedef struct cdp_plan {
     char policy[32];   /* as asked: "auto", "sequential", "10,12,10", or the map file */
-    cdp_run_shape run; /* ctx and max_batch as settled */
+    cdp_run_shape run; /* ctx and max_batch as settled; n_ranks: that may take part, idle ones too */
     bool fits;
     int64_t n_blocks;          /* KV blocks that every stage holds for its layers */
     uint64_t bottleneck_bytes; /* largest total of a stage */
@@ -56,13 +56,13 @@ cdp_status cdp_plan_make(cdp_plan *out, const cdp_model_card *card, const cdp_pl
 cdp_status cdp_plan_demand_fit(const cdp_plan *plan, const cdp_model_card *card,
                                const cdp_plan_request *request);
 
-/* The JSON object of CLI.md's plan; the caller deletes it. */
+/* The JSON object of the command plan; the caller deletes it. NULL: no memory. */
 cJSON *cdp_plan_json(const cdp_plan *plan, const cdp_model_card *card);
 
 /* The table for people (one `#` line a stage) and the device map, by cdp_note. Layer ranges are inclusive. */
 void cdp_plan_print(const cdp_plan *plan, const cdp_model_card *card);
 
-/* Write the plan's JSON to `path` (temp file and rename). */
+/* Write the plan's JSON to `path` (temp file and rename); an existing file must be a regular one. CDP_IO. */
 cdp_status cdp_plan_save(const cdp_plan *plan, const cdp_model_card *card, const char *path);
 
 /* Layer counts from a map file (ours, or accelerate style {"model.layers.0": 0, ...}); counts (n_ranks).

@@ -3,149 +3,158 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* The search's view: prefix sums, so that a range of layers costs one subtraction. */
+#include "kernels/checked.h"
+
+/* What the largest stage is measured by. */
+typedef enum measure { BY_TOTAL, BY_RATIO } measure;
+
+/* One search over ranks first_rank.. and layers first_layer..: all of them, or what balanced_low_0 leaves to
+ * the others. Prefix sums let a range of layers cost one subtraction. */
 typedef struct search {
     const cdp_split_input *in;
+    int first_rank, first_layer;
     uint64_t *prefix; /* (n_layers + 1) */
-    double *value;    /* (n_ranks + 1, n_layers + 1): best objective of the first r ranks over l layers */
-    bool *reaches;    /* (n_ranks + 1, n_layers + 1): ranks r.. can take layers l.. within the bounds */
-    uint64_t max_total;
-    double max_ratio;
+    double *value;    /* (n_ranks + 1, n_layers + 1): smallest largest stage when ranks below r hold layers
+                         below l */
+    bool *reaches;    /* (n_ranks + 1, n_layers + 1): ranks from r on can hold layers from l on */
     bool within_budgets;
+    double max_total, max_ratio; /* what the searches so far allow */
 } search;
 
 static size_t cell(const search *s, int rank, int layer) {
     return (size_t)rank * (size_t)(s->in->n_layers + 1) + (size_t)layer;
 }
 
+/* A sum that overflows is larger than any memory. */
+static uint64_t add(uint64_t a, uint64_t b) {
+    uint64_t r;
+    return cdp_add_u64(a, b, &r) ? r : UINT64_MAX;
+}
+
+/* Grows with every layer more. */
 static uint64_t total_of(const search *s, int rank, int first, int end) {
     if (rank > 0 && first == end)
         return 0; /* idle: holds nothing */
-    return s->prefix[end] - s->prefix[first] + s->in->fixed_bytes + (rank == 0 ? s->in->vocab_bytes : 0);
+    if (s->prefix[end] == UINT64_MAX)
+        return UINT64_MAX;
+    const uint64_t fixed = add(s->in->fixed_bytes, rank == 0 ? s->in->vocab_bytes : 0);
+    return add(s->prefix[end] - s->prefix[first], fixed);
 }
 
-static double ratio_of(const search *s, int rank, uint64_t total) {
+static double measured(const search *s, int rank, uint64_t total, measure by) {
     const uint64_t budget = s->in->budget_bytes[rank];
-    return total == 0 ? 0 : budget == 0 ? INFINITY : (double)total / (double)budget;
+    if (total == 0 || by == BY_TOTAL)
+        return (double)total;
+    return budget == 0 ? INFINITY : (double)total / (double)budget;
 }
 
-/* May this rank hold this range under the bounds found so far? */
-static bool allowed(const search *s, int rank, int first, int end) {
-    const uint64_t total = total_of(s, rank, first, end), budget = s->in->budget_bytes[rank];
+static bool may_hold(const search *s, int rank, uint64_t total) {
+    const uint64_t budget = s->in->budget_bytes[rank];
     if (total > 0 && (budget == 0 || (s->within_budgets && total > budget)))
         return false;
-    return total <= s->max_total && ratio_of(s, rank, total) <= s->max_ratio;
+    return measured(s, rank, total, BY_TOTAL) <= s->max_total &&
+           measured(s, rank, total, BY_RATIO) <= s->max_ratio;
 }
 
-/* The smallest largest objective over all splits that are allowed; infinite when there is none. */
-static double smallest_largest(search *s, bool by_ratio) {
-    const int L = s->in->n_layers, P = s->in->n_ranks;
-    for (int l = 0; l <= L; l++)
-        s->value[cell(s, 0, l)] = l == 0 ? 0 : INFINITY;
-    for (int r = 0; r < P; r++)
-        for (int end = 0; end <= L; end++) {
-            double best = INFINITY;
-            for (int first = 0; first <= end; first++) {
-                const double before = s->value[cell(s, r, first)];
-                if (before >= best || !allowed(s, r, first, end))
-                    continue;
-                const uint64_t total = total_of(s, r, first, end);
-                const double own = by_ratio ? ratio_of(s, r, total) : (double)total;
-                best = fmin(best, fmax(before, own));
-            }
-            s->value[cell(s, r + 1, end)] = best;
-        }
-    return s->value[cell(s, P, L)];
+/* The best that ranks up to `rank` can do with the layers below `end`. A range that grows downwards only gets
+ * heavier, so the walk ends at the first one that is too heavy or no better. */
+static double best_at(const search *s, int rank, int end, measure by) {
+    double best = INFINITY;
+    for (int first = end; first >= s->first_layer; first--) {
+        const uint64_t total = total_of(s, rank, first, end);
+        const double own = measured(s, rank, total, by);
+        if (own >= best || !may_hold(s, rank, total))
+            break;
+        const double before = s->value[cell(s, rank, first)];
+        best = fmin(best, fmax(before, own));
+    }
+    return best;
 }
 
-/* Among the splits within the bounds, the one with the fewest layers on rank 0, then on rank 1, ... */
-static void take_latest(search *s, int *end_layer) {
-    const int L = s->in->n_layers, P = s->in->n_ranks;
-    for (int l = 0; l <= L; l++)
-        s->reaches[cell(s, P, l)] = l == L;
-    for (int r = P - 1; r >= 0; r--)
-        for (int first = 0; first <= L; first++) {
+/* The smallest largest stage over all splits within the bounds; infinite when there is none. */
+static double smallest_largest(search *s, measure by) {
+    for (int l = s->first_layer; l <= s->in->n_layers; l++)
+        s->value[cell(s, s->first_rank, l)] = l == s->first_layer ? 0 : INFINITY;
+    for (int r = s->first_rank; r < s->in->n_ranks; r++)
+        for (int end = s->first_layer; end <= s->in->n_layers; end++)
+            s->value[cell(s, r + 1, end)] = best_at(s, r, end, by);
+    return s->value[cell(s, s->in->n_ranks, s->in->n_layers)];
+}
+
+/* From the last rank back: which layers can the ranks from r on take over within the bounds? */
+static void find_reaches(search *s) {
+    const int n_layers = s->in->n_layers;
+    for (int l = 0; l <= n_layers; l++)
+        s->reaches[cell(s, s->in->n_ranks, l)] = l == n_layers;
+    for (int r = s->in->n_ranks - 1; r >= 0; r--)
+        for (int first = 0; first <= n_layers; first++) {
             bool can = false;
-            for (int end = first; end <= L && !can; end++)
-                can = s->reaches[cell(s, r + 1, end)] && allowed(s, r, first, end);
+            for (int end = first; end <= n_layers && !can; end++) {
+                if (!may_hold(s, r, total_of(s, r, first, end)))
+                    break;
+                can = s->reaches[cell(s, r + 1, end)];
+            }
             s->reaches[cell(s, r, first)] = can;
         }
-    for (int r = 0, first = 0; r < P; first = end_layer[r++]) {
+}
+
+/* Among the splits within the bounds, the one with the fewest layers on the first rank, then on the next:
+ * more layers on later ranks. */
+static void take_latest(search *s, int *end_layer) {
+    find_reaches(s);
+    int first = s->first_layer;
+    for (int r = s->first_rank; r < s->in->n_ranks; r++) {
         int end = first;
-        while (end < L && !(s->reaches[cell(s, r + 1, end)] && allowed(s, r, first, end)))
+        while (end < s->in->n_layers && !s->reaches[cell(s, r + 1, end)])
             end++;
-        end_layer[r] = end;
+        end_layer[r] = first = end;
     }
 }
 
-/* Exact min-max; without budgets that fit, the split nearest to them. */
-static void split_auto(search *s, int *end_layer, bool *fits) {
+/* Exact min-max; without a split within the budgets, the one nearest to them. */
+static bool split_auto(search *s, int *end_layer) {
     s->within_budgets = true;
-    s->max_total = UINT64_MAX;
-    s->max_ratio = INFINITY;
-    const double total = smallest_largest(s, false);
-    *fits = isfinite(total);
-    s->within_budgets = *fits;
-    if (*fits)
-        s->max_total = (uint64_t)total;
-    s->max_ratio = smallest_largest(s, true);
+    s->max_total = s->max_ratio = INFINITY;
+    const double total = smallest_largest(s, BY_TOTAL);
+    s->within_budgets = isfinite(total);
+    if (s->within_budgets)
+        s->max_total = total;
+    s->max_ratio = smallest_largest(s, BY_RATIO);
     take_latest(s, end_layer);
+    return s->within_budgets;
 }
 
-/* Fill rank after rank up to its budget; what is left over stands on the last one that may hold anything. */
-static void split_sequential(search *s, int *end_layer, bool *fits) {
-    const int L = s->in->n_layers, P = s->in->n_ranks;
-    int first = 0, last_open = 0;
-    for (int r = 0; r < P; r++) {
+/* Fill rank after rank up to its budget. */
+static bool split_sequential(search *s, int *end_layer) {
+    s->within_budgets = true;
+    s->max_total = s->max_ratio = INFINITY;
+    int first = 0;
+    bool fits = may_hold(s, 0, total_of(s, 0, 0, 0));
+    for (int r = 0; r < s->in->n_ranks; r++) {
         int end = first;
-        while (end < L && s->in->budget_bytes[r] > 0 &&
-               total_of(s, r, first, end + 1) <= s->in->budget_bytes[r])
+        while (end < s->in->n_layers && may_hold(s, r, total_of(s, r, first, end + 1)))
             end++;
-        end_layer[r] = end;
-        first = end;
-        if (s->in->budget_bytes[r] > 0)
-            last_open = r;
+        end_layer[r] = first = end;
     }
-    *fits = first == L && total_of(s, 0, 0, end_layer[0]) <= s->in->budget_bytes[0];
-    for (int r = last_open; first < L && r < P; r++)
-        end_layer[r] = L;
+    fits = fits && first == s->in->n_layers;
+    return fits || split_auto(s, end_layer);
 }
 
-/* Rank 0 takes the fewest layers that let the others fit; these split as auto. */
-static cdp_status split_low_0(search *s, int *end_layer, bool *fits) {
-    const cdp_split_input *in = s->in;
-    for (int n = 0; n <= in->n_layers && in->n_ranks > 1; n++) {
-        if (total_of(s, 0, 0, n) > in->budget_bytes[0])
-            break;
-        /* The same problem for the others, without a vocabulary. */
-        cdp_split_input rest = *in;
-        rest.n_layers = in->n_layers - n;
-        rest.n_ranks = in->n_ranks - 1;
-        rest.layer_bytes = in->layer_bytes + n;
-        rest.vocab_bytes = 0;
-        rest.budget_bytes = in->budget_bytes + 1;
-        int ends[CDP_MAX_RANKS];
-        /* Rank 0 of the rest counts as active even without layers; a budget of 0 leaves it out instead. */
-        int skip = 0;
-        while (skip < rest.n_ranks - 1 && rest.budget_bytes[skip] == 0)
-            skip++;
-        rest.n_ranks -= skip;
-        rest.budget_bytes += skip;
-        if (rest.n_layers > 0 && rest.budget_bytes[0] == 0)
-            continue; /* nobody else may hold anything */
-        if (rest.n_layers > 0)
-            CDP_TRY(cdp_split(ends, fits, CDP_POLICY_AUTO, &rest));
-        else
-            *fits = true;
-        if (!*fits)
-            continue;
-        end_layer[0] = n;
-        for (int r = 1; r < in->n_ranks; r++)
-            end_layer[r] = r - 1 < skip || rest.n_layers == 0 ? n : n + ends[r - 1 - skip];
-        return CDP_OK;
-    }
-    split_auto(s, end_layer, fits);
-    return CDP_OK;
+/* Rank 0 takes the fewest layers that let the others fit; these split as auto. More layers on rank 0 only
+ * make it easier for the others, so the first number that works is the smallest. */
+static bool split_low_0(search *s, int *end_layer) {
+    s->within_budgets = true;
+    s->max_total = s->max_ratio = INFINITY;
+    find_reaches(s);
+    int n = 0;
+    while (n < s->in->n_layers && !s->reaches[cell(s, 1, n)])
+        n++;
+    if (!may_hold(s, 0, total_of(s, 0, 0, n)) || !s->reaches[cell(s, 1, n)])
+        return split_auto(s, end_layer); /* nobody fits: show the nearest split of all */
+    end_layer[0] = n;
+    s->first_rank = 1;
+    s->first_layer = n;
+    return split_auto(s, end_layer);
 }
 
 static cdp_status check(const cdp_split_input *in) {
@@ -158,24 +167,21 @@ static cdp_status check(const cdp_split_input *in) {
 
 cdp_status cdp_split(int *end_layer, bool *fits_out, cdp_policy policy, const cdp_split_input *input) {
     CDP_TRY(check(input));
-    const size_t cells = (size_t)(input->n_ranks + 1) * (size_t)(input->n_layers + 1);
+    const size_t n_cells = (size_t)(input->n_ranks + 1) * (size_t)(input->n_layers + 1);
     search s = {.in = input,
                 .prefix = calloc((size_t)input->n_layers + 1, sizeof *s.prefix),
-                .value = calloc(cells, sizeof *s.value),
-                .reaches = calloc(cells, sizeof *s.reaches)};
+                .value = calloc(n_cells, sizeof *s.value),
+                .reaches = calloc(n_cells, sizeof *s.reaches)};
     cdp_status st = CDP_OK;
     if (s.prefix == NULL || s.value == NULL || s.reaches == NULL) {
         st = cdp_fail(CDP_SYSTEM, "no memory to split %d layers", input->n_layers);
         goto done;
     }
     for (int l = 0; l < input->n_layers; l++)
-        s.prefix[l + 1] = s.prefix[l] + input->layer_bytes[l];
-    if (policy == CDP_POLICY_SEQUENTIAL)
-        split_sequential(&s, end_layer, fits_out);
-    else if (policy == CDP_POLICY_BALANCED_LOW_0)
-        st = split_low_0(&s, end_layer, fits_out);
-    else
-        split_auto(&s, end_layer, fits_out);
+        s.prefix[l + 1] = add(s.prefix[l], input->layer_bytes[l]);
+    *fits_out = policy == CDP_POLICY_SEQUENTIAL       ? split_sequential(&s, end_layer)
+                : policy == CDP_POLICY_BALANCED_LOW_0 ? split_low_0(&s, end_layer)
+                                                      : split_auto(&s, end_layer);
 done:
     free(s.reaches);
     free(s.value);
@@ -187,8 +193,8 @@ uint64_t cdp_split_total(const cdp_split_input *input, const int *end_layer, int
     const int first = rank > 0 ? end_layer[rank - 1] : 0;
     if (rank > 0 && first == end_layer[rank])
         return 0;
-    uint64_t sum = input->fixed_bytes + (rank == 0 ? input->vocab_bytes : 0);
+    uint64_t sum = add(input->fixed_bytes, rank == 0 ? input->vocab_bytes : 0);
     for (int l = first; l < end_layer[rank]; l++)
-        sum += input->layer_bytes[l];
+        sum = add(sum, input->layer_bytes[l]);
     return sum;
 }

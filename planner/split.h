@@ -36,7 +36,9 @@ typedef struct cdp_split_input {
  *
  *   auto            as above (balanced is the same)
  *   balanced_low_0  rank 0 takes the fewest layers that let the others fit; these split as auto
- *   sequential      rank 0 takes the vocabulary and layers up to its budget, then rank 1, ... */
+ *   sequential      rank 0 takes the vocabulary and layers up to its budget, then rank 1, ...
+ *
+ * All three fit or none does: they differ in where the layers go, not in what they can hold. */
 cdp_status cdp_split(int *end_layer, bool *fits_out, cdp_policy policy, const cdp_split_input *input);
 
 /* Total bytes of a rank under a split; 0 for an idle rank (rank 0 is never idle). */

@@ -1,0 +1,180 @@
+/* Bytes: real shapes against published numbers, and every part of a stage against its formula. */
+#include "planner/memory.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/cards.h"
+
+static cdp_model_card *card_of(int shape) {
+    cdp_model_card *card = malloc(sizeof *card);
+    assert_non_null(card);
+    test_card_fill(card, &shapes[shape]);
+    return card;
+}
+
+/* Norms of a layer and the q, k, v biases: held in f32, two bytes a value more than in the file. */
+static uint64_t vectors(const cdp_model_card *c) {
+    const int bias = c->qkv_bias ? (c->n_heads + 2 * c->n_kv_heads) * c->head_dim : 0;
+    return (uint64_t)(2 * c->hidden + bias);
+}
+
+static void test_real_shapes(void **state) {
+    (void)state;
+    for (int i = 0; i < N_SHAPES; i++) {
+        const test_shape *s = &shapes[i];
+        cdp_model_card *card = card_of(i);
+        const cdp_run_shape run = test_run(8192, 1);
+        const uint64_t rotary = (uint64_t)s->head_dim; /* counted in the published total, held by nobody */
+        assert_int_equal(cdp_model_weight_bytes(card, &run), s->total - rotary);
+        assert_int_equal(cdp_layer_weight_bytes(card, &run, 0), s->layer + 2 * vectors(card));
+        assert_int_equal(cdp_vocab_weight_bytes(card, &run),
+                         (s->is_tied ? 1 : 2) * s->embed + 4 * (uint64_t)s->hidden);
+        assert_int_equal(cdp_kv_block_bytes(card, &run) * (uint64_t)s->n_layers / CDP_KV_BLOCK_TOKENS,
+                         (uint64_t)s->kv_kib * 1024);
+        free(card);
+    }
+}
+
+static void test_llama_3_8b_weighs(void **state) {
+    (void)state;
+    cdp_model_card *card = card_of(LLAMA_3_8B);
+    cdp_run_shape run = test_run(8192, 1);
+    assert_int_equal(cdp_model_weight_bytes(card, &run), 16060522496);
+    run.dtype = CDP_F16;
+    assert_int_equal(cdp_model_weight_bytes(card, &run), 16060522496);
+    run.dtype = CDP_F32;
+    assert_int_equal(cdp_model_weight_bytes(card, &run), 2 * UINT64_C(16060522496));
+    assert_int_equal(cdp_layer_weight_bytes(card, &run, 31), 2 * UINT64_C(436224000));
+    free(card);
+}
+
+/* One fused matrix holds what three or two do. */
+static void test_fused_matrices_weigh_the_same(void **state) {
+    (void)state;
+    cdp_model_card *card = card_of(LLAMA_3_8B);
+    const cdp_run_shape run = test_run(8192, 1);
+    const uint64_t apart = cdp_layer_weight_bytes(card, &run, 0);
+    card->fused_qkv = card->fused_gate_up = true;
+    assert_int_equal(cdp_layer_weight_bytes(card, &run, 0), apart);
+    free(card);
+}
+
+static void test_optional_tensors(void **state) {
+    (void)state;
+    cdp_model_card *card = card_of(LLAMA_3_8B);
+    const cdp_run_shape run = test_run(8192, 1);
+    const uint64_t plain = cdp_layer_weight_bytes(card, &run, 0), q = 32 * 128, kv = 8 * 128;
+    card->qk_norm = CDP_QK_HEAD;
+    assert_int_equal(cdp_layer_weight_bytes(card, &run, 0), plain + 4 * 2 * 128);
+    card->qk_norm = CDP_QK_FULL;
+    assert_int_equal(cdp_layer_weight_bytes(card, &run, 0), plain + 4 * (q + kv));
+    card->qk_norm = CDP_QK_NONE;
+    card->qkv_bias = true;
+    assert_int_equal(cdp_layer_weight_bytes(card, &run, 0), plain + 4 * (q + 2 * kv));
+    card->qkv_bias = false;
+    card->attn_out_bias = card->mlp_bias = true;
+    assert_int_equal(cdp_layer_weight_bytes(card, &run, 0), plain + 4 * (2 * 4096 + 2 * 14336));
+    card->attn_out_bias = card->mlp_bias = false;
+    card->norm_after = true; /* four norms a layer */
+    assert_int_equal(cdp_layer_weight_bytes(card, &run, 0), plain + 4 * 2 * 4096);
+    free(card);
+}
+
+static void test_run_numbers(void **state) {
+    (void)state;
+    cdp_run_shape run = test_run(8192, 1);
+    assert_int_equal(cdp_blocks_per_sequence(&run), 512);
+    run.ctx = 8193;
+    assert_int_equal(cdp_blocks_per_sequence(&run), 513);
+    run.ctx = 1;
+    assert_int_equal(cdp_blocks_per_sequence(&run), 1);
+    run.ctx = INT32_MAX;
+    assert_int_equal(cdp_blocks_per_sequence(&run), INT64_C(1) << 27);
+    assert_int_equal(cdp_step_rows(&run), 512);
+    run.max_batch = 600;
+    assert_int_equal(cdp_step_rows(&run), 600);
+    run.n_ranks = 3;
+    assert_int_equal(cdp_n_slots(&run), 4);
+    assert_int_equal(cdp_hidden_dtype(&run), CDP_BF16);
+    run.dtype = CDP_F16; /* the range of f16 is too small for hidden states */
+    assert_int_equal(cdp_hidden_dtype(&run), CDP_F32);
+    run.dtype = CDP_F32;
+    assert_int_equal(cdp_hidden_dtype(&run), CDP_F32);
+}
+
+static void test_scratch_buffers(void **state) {
+    (void)state;
+    cdp_model_card *card = card_of(LLAMA_3_8B);
+    cdp_run_shape run = test_run(8192, 1);
+    run.chunk = 128;
+    const cdp_scratch_bytes middle = cdp_scratch(card, &run, false), home = cdp_scratch(card, &run, true);
+    assert_int_equal(middle.normed, 128 * 4096 * 4);
+    assert_int_equal(middle.qkv, 128 * (32 + 16) * 128 * 4);
+    assert_int_equal(middle.context, 128 * 32 * 128 * 4);
+    assert_int_equal(middle.ffn, 128 * 2 * 14336 * 4);
+    assert_int_equal(middle.rope, 128 * 128 * 4);
+    assert_int_equal(middle.logits, 0);
+    assert_int_equal(home.logits, 4 * CDP_HOME_ROWS * (2 * 128256 + 4096));
+    assert_true(middle.load <= UINT64_C(64) << 20);
+    assert_int_equal(middle.total, middle.normed + middle.qkv + middle.context + middle.ffn + middle.rope +
+                                       middle.step + middle.load);
+    assert_int_equal(home.total, middle.total + home.logits);
+    /* A row's arrays for every slot on host and device, and the block tables. */
+    assert_true(middle.step >= UINT64_C(2) * 2 * 128 * 5 * 4 + UINT64_C(4) * 512);
+    free(card);
+}
+
+static void test_stage_adds_up(void **state) {
+    (void)state;
+    cdp_model_card *card = card_of(QWEN_7B);
+    cdp_run_shape run = test_run(4096, 4);
+    run.n_ranks = 3;
+    const cdp_stage_bytes b = cdp_memory_stage(card, &run, 3, 10, true, 100);
+    assert_int_equal(b.weights,
+                     7 * cdp_layer_weight_bytes(card, &run, 3) + cdp_vocab_weight_bytes(card, &run));
+    assert_int_equal(b.kv, 7 * 100 * cdp_kv_block_bytes(card, &run));
+    assert_int_equal(b.scratch, cdp_scratch(card, &run, true).total);
+    assert_int_equal(b.links, UINT64_C(2) * 4 * 512 * 3584 * 2); /* hidden and home, 4 slots, bf16 */
+    assert_int_equal(b.context, UINT64_C(768) << 20);
+    assert_int_equal(b.total, b.weights + b.kv + b.scratch + b.links + b.context);
+    run.dtype = CDP_F16;
+    assert_int_equal(cdp_link_bytes(card, &run), 2 * b.links); /* f32 hidden states */
+    run.on_gpu = false;
+    assert_int_equal(cdp_memory_stage(card, &run, 3, 10, false, 100).context, UINT64_C(64) << 20);
+    run.kv_dtype = CDP_F32;
+    assert_int_equal(cdp_memory_stage(card, &run, 3, 10, false, 100).kv, 2 * b.kv);
+    free(card);
+}
+
+/* Numbers beyond any memory stay there and do not come round to small ones. */
+static void test_overflow_stays_large(void **state) {
+    (void)state;
+    cdp_model_card *card = card_of(LLAMA_2_70B);
+    const cdp_run_shape run = test_run(INT32_MAX, 65536);
+    assert_true(cdp_memory_stage(card, &run, 0, 80, true, INT64_MAX).kv == UINT64_MAX);
+    assert_true(cdp_memory_stage(card, &run, 0, 80, true, INT64_MAX).total == UINT64_MAX);
+    card->hidden = card->ffn = card->vocab = INT32_MAX;
+    card->n_layers = CDP_MAX_LAYERS;
+    assert_true(cdp_model_weight_bytes(card, &run) == UINT64_MAX);
+    assert_true(cdp_memory_stage(card, &run, 0, 1024, true, 1).total == UINT64_MAX);
+    free(card);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_real_shapes),
+        cmocka_unit_test(test_llama_3_8b_weighs),
+        cmocka_unit_test(test_fused_matrices_weigh_the_same),
+        cmocka_unit_test(test_optional_tensors),
+        cmocka_unit_test(test_run_numbers),
+        cmocka_unit_test(test_scratch_buffers),
+        cmocka_unit_test(test_stage_adds_up),
+        cmocka_unit_test(test_overflow_stays_large),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
