@@ -261,11 +261,11 @@ cdp_status cdp_run_job(cdp_run *run, cdp_options *options, cdp_world *world, con
 
 void cdp_run_close(cdp_run *run) {
     cdp_watchdog_watch(run->world, NULL, NULL);
+    cdp_loader_close(run->loader); /* its readers still write into the stage when a load has failed */
     cdp_engine_close(run->engine);
     cdp_pipeline_close(run->pipeline);
     cdp_vocab_close(run->vocab);
     cdp_stage_close(run->stage);
-    cdp_loader_close(run->loader);
     cdp_device_close(run->device);
     cdp_tokenizer_close(run->tokenizer);
     cdp_tensor_index_close(run->index);
