@@ -53,12 +53,15 @@ static bool say_missing(line *to, const cdp_stage_plan *s, int rank) {
 }
 
 static void list_missing(line *to, const cdp_plan *plan) {
+    enum { ROOM_FOR_MORE = 24 };
     int n_left = 0;
+    to->size -= ROOM_FOR_MORE;
     for (int r = 0; r < plan->n_stages; r++) {
         const cdp_stage_plan *s = &plan->stages[r];
         if (!s->is_idle && s->bytes.total > s->budget_bytes)
             n_left += n_left > 0 || !say_missing(to, s, r);
     }
+    to->size += ROOM_FOR_MORE;
     if (n_left > 0)
         say(to, "; and %d more", n_left);
 }
@@ -118,7 +121,7 @@ static void try_budget(line *to, const cdp_problem *p, const cdp_plan *plan) {
             need = bytes.total;
     }
     budget_text(text, sizeof text, need);
-    say(to, "--max-gpu-memory %s%s, ", text, is_free(p, need) ? "" : " (which is not free everywhere)");
+    say(to, "--max-gpu-memory %s%s, ", text, is_free(p, need) ? "" : " (more than is free)");
 }
 
 static void try_fraction(line *to, const cdp_problem *p, const cdp_plan *plan) {
