@@ -62,15 +62,29 @@ void cdp_report_end(const cdp_run *run, const cdp_job_figures *f) {
     cdp_note("logits #%016" PRIx64, f->logits_hash);
 }
 
-cdp_status cdp_report_print_plan(const cdp_run *run) {
+static void print_ranks(const cdp_run *run) {
+    printf(", \"ranks\": [");
+    for (int rank = 0; rank < run->plan->n_stages; rank++) {
+        const cdp_rank_report *r = &run->reports[rank];
+        printf("%s{\"rank\": %d, \"planned_bytes\": %" PRIu64 ", \"peak_bytes\": %" PRIu64
+               ", \"steps\": %" PRIu64
+               ", \"busy_s\": %.6f, \"wait_s\": %.6f, \"send_s\": %.6f, \"sent_bytes\": %" PRIu64 "}",
+               rank > 0 ? ", " : "", rank, run->plan->stages[rank].bytes.total, r->peak_bytes,
+               r->times.n_steps, r->times.busy_s, r->times.wait_s, r->times.send_s, r->times.n_sent_bytes);
+    }
+    printf("]");
+}
+
+cdp_status cdp_report_print_json(const cdp_run *run) {
     cJSON *plan = cdp_plan_json(run->plan, run->card);
     char *text = plan != NULL ? cJSON_PrintUnformatted(plan) : NULL;
     cJSON_Delete(plan);
     if (text == NULL)
         return cdp_fail(CDP_SYSTEM, "no memory to print the plan");
-    const int n = printf("%s}\n", text);
+    printf("\"plan\": %s", text);
     cJSON_free(text);
-    if (n < 0 || fflush(stdout) != 0)
+    print_ranks(run);
+    if (printf("}\n") < 0 || fflush(stdout) != 0)
         return cdp_fail(CDP_IO, "writing the result: %s", strerror(errno));
     return CDP_OK;
 }

@@ -123,10 +123,10 @@ static void print_json(const cdp_run *run, const score_job *job) {
         printf(", %.9g", job->logprobs[i]);
     printf("], \"sum\": %.9g, \"perplexity\": %.9g, \"logits_hash\": \"%016" PRIx64
            "\", \"timing\": {\"load_s\": %.6f, "
-           "\"tokens_per_s\": %.3f}, \"plan\": ",
+           "\"tokens_per_s\": %.3f}, ",
            sum_of(job), perplexity_of(job), job->figures.logits_hash, run->load_s,
            cdp_prompt_rate(&job->figures));
-    cdp_report_print_plan(run);
+    cdp_report_print_json(run);
 }
 
 /* One line a token: id, log probability, its text. */
