@@ -1,0 +1,93 @@
+/* Signals: a stop is asked for by SIGTERM, SIGINT or SIGUSR1 and ends after the token in flight with 75;
+ * whatever happens to mpirun, no rank stays behind.
+ */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "tests/support/data.h"
+#include "tests/support/spawn.h"
+
+/* A generation that takes long enough to be stopped: each step of rank 0 sleeps. */
+static test_run *start_slow(int np, bool by_itself) {
+    test_run *run = test_run_open(30.0);
+    if (np > 1 && !by_itself)
+        test_run_mpirun(run, np);
+    test_run_add(run, CDPIPE_BIN, NULL);
+    if (by_itself)
+        test_run_add(run, "--np", np == 2 ? "2" : "3", NULL);
+    test_run_add(run, "--model", test_path("examples/shakespeare"), "--prompt", "ROMEO:\n",
+                 "--max-new-tokens", "900", "--temperature", "0", "--device", "cpu", "--threads", "1",
+                 "--ignore-eos", NULL);
+    test_run_env(run, "CDPIPE_FAULT=0:step:slow:40:2");
+    test_run_start(run);
+    return run;
+}
+
+/* Give it time to be in the middle of its answer. */
+static void let_it_run(void) {
+    usleep(1500000);
+}
+
+static void check_stopped(test_run *run, int signal_number, const char *what) {
+    let_it_run();
+    assert_int_equal(kill(run->pid, signal_number), 0);
+    test_run_wait(run);
+    if (run->exit_code != 75)
+        fail_msg("%s, signal %d: exit code %d, expected 75\n%s", what, signal_number, run->exit_code,
+                 run->err);
+    assert_non_null(strstr(run->err, "stopped by a signal"));
+    assert_true(run->n_out > 0 && run->out[run->n_out - 1] == '\n');
+    assert_int_equal(test_run_left(run), 0);
+    test_run_close(run);
+}
+
+static void test_one_process(void **state) {
+    (void)state;
+    static const int signals[] = {SIGTERM, SIGINT, SIGUSR1};
+    for (int i = 0; i < 3; i++)
+        check_stopped(start_slow(1, false), signals[i], "one process");
+}
+
+/* cdpipe --np N passes a Ctrl-C on as a message. */
+static void test_started_by_itself(void **state) {
+    (void)state;
+    check_stopped(start_slow(2, true), SIGINT, "--np 2");
+    check_stopped(start_slow(3, true), SIGTERM, "--np 3");
+}
+
+/* mpirun forwards SIGUSR1: the batch script's way to say stop soon. */
+static void test_usr1_to_mpirun(void **state) {
+    (void)state;
+    check_stopped(start_slow(2, false), SIGUSR1, "mpirun");
+}
+
+static void test_mpirun_dies(void **state) {
+    (void)state;
+    static const int signals[] = {SIGKILL, SIGTERM, SIGHUP};
+    for (int i = 0; i < 3; i++) {
+        test_run *run = start_slow(3, false);
+        let_it_run();
+        assert_int_equal(kill(run->pid, signals[i]), 0);
+        sleep(3); /* ranks notice within a second; nothing else ends them here */
+        if (test_run_left(run) != 0)
+            fail_msg("signal %d to mpirun left %d processes behind", signals[i], test_run_left(run));
+        test_run_wait(run);
+        test_run_close(run);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_process),
+        cmocka_unit_test(test_started_by_itself),
+        cmocka_unit_test(test_usr1_to_mpirun),
+        cmocka_unit_test(test_mpirun_dies),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,230 @@
+/* The program as scripts use it: --json fields, memory beside the plan, sampling that repeats, stop texts,
+ * two jobs at once, starting itself under mpirun.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/support/data.h"
+#include "tests/support/golden.h"
+
+static const char *model(void) {
+    return test_path("examples/shakespeare");
+}
+
+static const char *text_of(const cJSON *json) {
+    return golden_get(json, "text")->valuestring;
+}
+static const char *hash_of(const cJSON *json) {
+    return golden_get(json, "logits_hash")->valuestring;
+}
+
+/* Promise 2: no rank's peak resident set passes what was planned by more than 200 MB. */
+static void check_memory(int np, const char *dir, const char *dtype) {
+    const char *words[] = {"--model", dir,       "--prompt-ids", "5,6,7,8", "--max-new-tokens",
+                           "8",       "--dtype", dtype,          NULL};
+    cJSON *json = golden_run(np, words);
+    const cJSON *rank;
+    assert_int_equal(cJSON_GetArraySize(golden_get(json, "ranks")), np);
+    cJSON_ArrayForEach(rank, golden_get(json, "ranks")) {
+        const double planned = golden_get(rank, "planned_bytes")->valuedouble;
+        const double peak = golden_get(rank, "peak_bytes")->valuedouble;
+        assert_true(peak > 1e6);
+#if !defined(__SANITIZE_ADDRESS__) /* the sanitizer's own memory is in no plan */
+        if (peak > planned + 200e6)
+            fail_msg("np %d %s: rank %g took %.0f bytes, planned %.0f", np, dtype,
+                     golden_get(rank, "rank")->valuedouble, peak, planned);
+#else
+        (void)planned;
+#endif
+    }
+    cJSON_Delete(json);
+}
+
+static void test_memory(void **state) {
+    (void)state;
+    check_memory(1, model(), "bf16");
+    check_memory(3, model(), "fp32");
+}
+
+static void test_json_fields(void **state) {
+    (void)state;
+    static const char *const keys[] = {"model",    "prompt_ids",  "token_ids", "text", "finish_reason",
+                                       "logprobs", "logits_hash", "timing",    "plan"};
+    static const char *const plan_keys[] = {
+        "model", "policy", "ctx",        "max_batch", "fits", "bottleneck_bytes",
+        "kv",    "stages", "device_map", "chunk"};
+    const char *words[] = {"--model",          model(), "--prompt",   "ROMEO:\n",
+                           "--max-new-tokens", "5",     "--logprobs", "3",
+                           "--temperature",    "0",     NULL};
+    cJSON *json = golden_run(2, words);
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        golden_get(json, keys[i]);
+    for (size_t i = 0; i < sizeof plan_keys / sizeof plan_keys[0]; i++)
+        golden_get(golden_get(json, "plan"), plan_keys[i]);
+    assert_int_equal(cJSON_GetArraySize(golden_get(json, "token_ids")), 5);
+    assert_string_equal(golden_get(json, "finish_reason")->valuestring, "length");
+    const cJSON *first = cJSON_GetArrayItem(golden_get(json, "logprobs"), 0);
+    assert_int_equal(cJSON_GetArraySize(golden_get(first, "top")), 3);
+    /* Greedy: the chosen token is the likeliest. */
+    const cJSON *best = cJSON_GetArrayItem(golden_get(first, "top"), 0);
+    assert_true(cJSON_GetArrayItem(best, 0)->valuedouble == golden_get(first, "id")->valuedouble);
+    assert_true(golden_get(first, "logprob")->valuedouble < 0);
+    cJSON_Delete(json);
+}
+
+/* The same seed gives the same text at any np; another seed gives another. generation_config.json samples. */
+static void test_seeds(void **state) {
+    (void)state;
+    char *texts[3];
+    for (int i = 0; i < 3; i++) {
+        const char *words[] = {"--model", model(),  "--prompt",         "JULIET:\n",    "--max-new-tokens",
+                               "24",      "--seed", i == 2 ? "8" : "7", "--ignore-eos", NULL};
+        cJSON *json = golden_run(i == 1 ? 3 : 1, words);
+        texts[i] = strdup(text_of(json));
+        cJSON_Delete(json);
+    }
+    assert_string_equal(texts[0], texts[1]);
+    assert_string_not_equal(texts[0], texts[2]);
+    for (int i = 0; i < 3; i++)
+        free(texts[i]);
+}
+
+/* A stop text ends the answer before it, also when it lies across tokens. */
+static void test_stop(void **state) {
+    (void)state;
+    const char *words[] = {"--model", model(),         "--prompt", "ROMEO:\n",    "--max-new-tokens",
+                           "48",      "--temperature", "0",        "--dtype",     "fp32",
+                           "--stop",  "sure you",      "--stop",   "never there", NULL};
+    cJSON *json = golden_run(2, words);
+    assert_string_equal(text_of(json), "I am not well, sir, but I am ");
+    assert_string_equal(golden_get(json, "finish_reason")->valuestring, "stop");
+    cJSON_Delete(json);
+}
+
+/* What is printed as it is made equals the text of --json, and ends in a newline. */
+static void test_streaming(void **state) {
+    (void)state;
+    test_run *run = test_run_open(30.0);
+    test_run_add(run, CDPIPE_BIN, "--np", "2", "--device", "cpu", "--model", model(), "--prompt", "ROMEO:\n",
+                 "--max-new-tokens", "12", "--temperature", "0", "--dtype", "fp32", "--echo", "--quiet",
+                 NULL);
+    test_run_go(run);
+    assert_int_equal(run->exit_code, 0);
+    assert_string_equal(run->out, "ROMEO:\nI am not well, sir, but I am sure you\n");
+    assert_string_equal(run->err, "");
+    test_run_close(run);
+}
+
+/* Text on standard input, ids without a tokenizer, a prompt as long as the context. */
+static void test_prompts(void **state) {
+    (void)state;
+    test_run *run = test_run_open(30.0);
+    run->input = "ROMEO:\n";
+    test_run_add(run, CDPIPE_BIN, "--device", "cpu", "--model", model(), "--max-new-tokens", "3",
+                 "--temperature", "0", "--dtype", "fp32", "--quiet", NULL);
+    test_run_go(run);
+    assert_string_equal(run->out, "I am not\n");
+    test_run_close(run);
+
+    const char *ids[] = {
+        "--model", test_path("tests/golden/models/llama"), "--prompt-ids", "5,6,7", "--ctx", "3", NULL};
+    cJSON *json = golden_run(1, ids);
+    assert_true(cJSON_IsNull(golden_get(json, "text")));
+    assert_int_equal(cJSON_GetArraySize(golden_get(json, "token_ids")), 0);
+    assert_string_equal(golden_get(json, "finish_reason")->valuestring, "length");
+    cJSON_Delete(json);
+}
+
+/* Two jobs side by side do not disturb each other. */
+static void test_two_jobs(void **state) {
+    (void)state;
+    test_run *jobs[2];
+    for (int i = 0; i < 2; i++) {
+        jobs[i] = test_run_open(60.0);
+        test_run_mpirun(jobs[i], 2);
+        test_run_add(jobs[i], CDPIPE_BIN, "--device", "cpu", "--model", model(), "--prompt", "ROMEO:\n",
+                     "--max-new-tokens", "60", "--temperature", "0", "--json", NULL);
+        test_run_start(jobs[i]);
+    }
+    char *hashes[2];
+    for (int i = 0; i < 2; i++) {
+        test_run_wait(jobs[i]);
+        if (jobs[i]->exit_code != 0)
+            fail_msg("job %d ended with %d\n%s", i, jobs[i]->exit_code, jobs[i]->err);
+        cJSON *json = cJSON_Parse(jobs[i]->out);
+        hashes[i] = strdup(hash_of(json));
+        cJSON_Delete(json);
+        test_run_close(jobs[i]);
+    }
+    assert_string_equal(hashes[0], hashes[1]);
+    free(hashes[0]);
+    free(hashes[1]);
+}
+
+/* A plan that was saved is a device map; a rank left out holds nothing and is reported idle. */
+static void test_saved_plan_and_idle(void **state) {
+    (void)state;
+    char path[4200];
+    snprintf(path, sizeof path, "%s/plan.json", test_temp_dir());
+    const char *plan[] = {"plan",         "--model", model(),  "--gpus", "1GiB,2GiB,1GiB",
+                          "--device-map", "3,4,1",   "--save", path,     NULL};
+    test_run *run = test_run_open(20.0);
+    test_run_add(run, CDPIPE_BIN, NULL);
+    for (int i = 0; plan[i] != NULL; i++)
+        test_run_add(run, plan[i], NULL);
+    test_run_go(run);
+    assert_int_equal(run->exit_code, 0);
+    test_run_close(run);
+
+    const char *words[] = {"--model", model(),        "--prompt", "A", "--max-new-tokens",
+                           "4",       "--device-map", path,       NULL};
+    cJSON *json = golden_run(3, words);
+    const cJSON *stages = golden_get(golden_get(json, "plan"), "stages");
+    assert_int_equal(golden_get(cJSON_GetArrayItem(stages, 1), "first_layer")->valueint, 3);
+    assert_int_equal(golden_get(cJSON_GetArrayItem(stages, 1), "end_layer")->valueint, 7);
+    cJSON_Delete(json);
+
+    const char *idle[] = {"--model", model(),        "--prompt", "A", "--max-new-tokens",
+                          "4",       "--device-map", "4,0,4",    NULL};
+    json = golden_run(3, idle);
+    const cJSON *middle = cJSON_GetArrayItem(golden_get(golden_get(json, "plan"), "stages"), 1);
+    assert_true(cJSON_IsTrue(golden_get(middle, "idle")));
+    assert_true(golden_get(middle, "total_bytes")->valuedouble == 0);
+    assert_true(golden_get(middle, "first_layer")->valuedouble ==
+                golden_get(middle, "end_layer")->valuedouble);
+    cJSON_Delete(json);
+}
+
+/* score: log probabilities of the embedded text, their sum, and the same at np 2. */
+static void test_score(void **state) {
+    (void)state;
+    const char *words[] = {"score",   "--model", model(), "--prompt", "To be, or not to be",
+                           "--dtype", "fp32",    NULL};
+    cJSON *one = golden_run(1, words), *two = golden_run(2, words);
+    const cJSON *logprobs = golden_get(one, "logprobs");
+    assert_true(cJSON_IsNull(cJSON_GetArrayItem(logprobs, 0)));
+    double sum = 0;
+    for (int i = 1; i < cJSON_GetArraySize(logprobs); i++)
+        sum += cJSON_GetArrayItem(logprobs, i)->valuedouble;
+    assert_true(sum - golden_get(one, "sum")->valuedouble < 1e-6 &&
+                golden_get(one, "sum")->valuedouble - sum < 1e-6);
+    assert_string_equal(hash_of(one), hash_of(two));
+    cJSON_Delete(two);
+    cJSON_Delete(one);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_memory),    cmocka_unit_test(test_json_fields),
+        cmocka_unit_test(test_seeds),     cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_streaming), cmocka_unit_test(test_prompts),
+        cmocka_unit_test(test_two_jobs),  cmocka_unit_test(test_saved_plan_and_idle),
+        cmocka_unit_test(test_score),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
