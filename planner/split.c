@@ -41,6 +41,7 @@ static uint64_t total_of(const search *s, int rank, int first, int end) {
     return add(s->prefix[end] - s->prefix[first], fixed);
 }
 
+/* Beyond all bounds where the budget is 0: such a rank is never a choice. */
 static double measured(const search *s, int rank, uint64_t total, measure by) {
     const uint64_t budget = s->in->budget_bytes[rank];
     if (total == 0 || by == BY_TOTAL)
@@ -50,7 +51,7 @@ static double measured(const search *s, int rank, uint64_t total, measure by) {
 
 static bool may_hold(const search *s, int rank, uint64_t total) {
     const uint64_t budget = s->in->budget_bytes[rank];
-    if (total > 0 && (budget == 0 || (s->within_budgets && total > budget)))
+    if (s->within_budgets && total > budget)
         return false;
     return measured(s, rank, total, BY_TOTAL) <= s->max_total &&
            measured(s, rank, total, BY_RATIO) <= s->max_ratio;

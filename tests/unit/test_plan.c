@@ -59,6 +59,9 @@ static void check_plan(const bench *b) {
     uint64_t most = 0;
     assert_int_equal(plan->n_stages, b->request.n_places);
     assert_true(plan->n_blocks >= cdp_blocks_per_sequence(&plan->run));
+    assert_int_equal(plan->run.n_ranks, b->request.max_ranks > 0 && b->request.max_ranks < plan->n_stages
+                                            ? b->request.max_ranks
+                                            : plan->n_stages);
     for (int r = 0; r < plan->n_stages; r++) {
         const cdp_stage_plan *s = &plan->stages[r];
         assert_int_equal(s->first_layer, layer);
@@ -78,6 +81,7 @@ static void check_plan(const bench *b) {
     }
     assert_int_equal(layer, b->card.n_layers);
     assert_int_equal(plan->n_active, n_active);
+    assert_true(cdp_n_slots(&plan->run) > n_active); /* rank 0 fills while the ring is full */
     assert_int_equal(plan->bottleneck_bytes, most);
 }
 

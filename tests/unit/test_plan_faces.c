@@ -4,11 +4,13 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -323,12 +325,37 @@ static void test_save_fails(void **state) {
     assert_int_equal(cdp_plan_save(&b->plan, &b->card, b->dir), CDP_IO);
     assert_non_null(strstr(cdp_error_message(), "not a regular file"));
     cdp_error_clear();
-    assert_int_equal(cdp_plan_save(&b->plan, &b->card, "/dev/null"), CDP_IO);
+    snprintf(path, sizeof path, "%s/fifo", b->dir); /* must stay what it is */
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_int_equal(cdp_plan_save(&b->plan, &b->card, path), CDP_IO);
     memset(path, 'a', sizeof path);
     path[sizeof path - 1] = '\0';
     cdp_error_clear();
     assert_int_equal(cdp_plan_save(&b->plan, &b->card, path), CDP_IO);
-    assert_int_equal(files_in(b->dir), 0);
+    assert_int_equal(files_in(b->dir), 1); /* the FIFO */
+    free(b);
+}
+
+/* A disk that is full half way: the old plan stays whole and nothing else is left behind. */
+static void test_save_breaks_off(void **state) {
+    (void)state;
+    bench *b = bench_open(3, 24 * GiB, "auto");
+    struct rlimit old;
+    struct stat info;
+    assert_int_equal(cdp_plan_make(&b->plan, &b->card, &b->request), CDP_OK);
+    write_text(b->path, "old");
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    signal(SIGXFSZ, SIG_IGN);
+    const struct rlimit narrow = {.rlim_cur = 100, .rlim_max = old.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &narrow), 0);
+    const cdp_status st = cdp_plan_save(&b->plan, &b->card, b->path);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    signal(SIGXFSZ, SIG_DFL);
+    assert_int_equal(st, CDP_IO);
+    assert_non_null(strstr(cdp_error_message(), "File too large"));
+    assert_int_equal(files_in(b->dir), 1);
+    assert_int_equal(stat(b->path, &info), 0);
+    assert_int_equal(info.st_size, 3);
     free(b);
 }
 
@@ -382,6 +409,7 @@ int main(void) {
         cmocka_unit_test(test_integers_are_exact),
         cmocka_unit_test(test_saved_plan_comes_back),
         cmocka_unit_test(test_save_fails),
+        cmocka_unit_test(test_save_breaks_off),
         cmocka_unit_test(test_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
