@@ -121,7 +121,7 @@ static bool read_u64(const char *text, uint64_t *out) {
 
 static bool read_real(const option_row *row, const char *text, double *out) {
     char *end;
-    if (*text == '\0' || isspace((unsigned char)*text))
+    if (*text == '\0' || text[strspn(text, "+-.0123456789eE")] != '\0') /* no 0x10, no nan, no blanks */
         return false;
     const double value = strtod(text, &end);
     if (*end != '\0' || !isfinite(value) || value < row->low || value > row->high ||
