@@ -163,6 +163,8 @@ const char *cdp_size_text(char *out, size_t out_size, uint64_t bytes) {
         snprintf(out, out_size, "%.2f GiB", value / 0x1p30);
     else if (bytes >= UINT64_C(1) << 20)
         snprintf(out, out_size, "%.2f MiB", value / 0x1p20);
+    else if (bytes >= UINT64_C(1) << 10)
+        snprintf(out, out_size, "%.2f KiB", value / 0x1p10);
     else
         snprintf(out, out_size, "%llu bytes", (unsigned long long)bytes);
     return out;

@@ -20,5 +20,5 @@ cdp_status cdp_size_parse(cdp_size *out, const char *text);
 /* A comma list, entries may be "3x24GiB". *n_out entries, at most max. CDP_USAGE when broken or too long. */
 cdp_status cdp_size_parse_list(cdp_size *out, int max, int *n_out, const char *text);
 
-/* "20.00 GiB" into out; below one GiB "512.00 MiB", below one MiB "4096 bytes". */
+/* "20.00 GiB" into out; what is less in MiB, KiB or "512 bytes". */
 const char *cdp_size_text(char *out, size_t out_size, uint64_t bytes);

@@ -145,7 +145,8 @@ static void test_texts(void **state) {
     assert_string_equal(cdp_size_text(text, sizeof text, UINT64_C(20) << 30), "20.00 GiB");
     assert_string_equal(cdp_size_text(text, sizeof text, UINT64_C(3) << 29), "1.50 GiB");
     assert_string_equal(cdp_size_text(text, sizeof text, UINT64_C(512) << 20), "512.00 MiB");
-    assert_string_equal(cdp_size_text(text, sizeof text, 4096), "4096 bytes");
+    assert_string_equal(cdp_size_text(text, sizeof text, 4096), "4.00 KiB");
+    assert_string_equal(cdp_size_text(text, sizeof text, 1023), "1023 bytes");
     assert_string_equal(cdp_size_text(text, sizeof text, 0), "0 bytes");
 }
 
