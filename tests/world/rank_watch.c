@@ -5,10 +5,12 @@
  *
  * After 0.5 s rank VICTIM does KIND:
  *     kill9 stop exit0     to itself
- *     hang                 its main thread never comes back
+ *     hang                 its main thread never comes back from its work
+ *     stuck                its main thread never comes back though it only waits
  *     work                 its main loop turns, but its work shows no progress
  *     spoken               it says a line of its own and leaves with 74
- *     leave                it comes to the end much earlier than the others' main threads look
+ *     leave                it ends abruptly, though after the agreement, while the others' main threads are
+ *                          slow to look
  *     none                 all end well after DURATION_S
  *     slow                 the same; but each piece of its work takes 0.8 of the limit
  *     suspend              the whole job is stopped for DURATION_S from outside; see the test
@@ -19,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 typedef struct plan {
@@ -51,7 +54,9 @@ static void do_fault(cdp_world *world, const char *kind) {
         cdp_watchdog_has_spoken(world);
         _exit(CDP_IO);
     }
-    while (strcmp(kind, "hang") == 0)
+    if (strcmp(kind, "stuck") == 0)
+        cdp_watchdog_note(world, CDP_WAITING, /*step=*/7, 0, -1);
+    while (strcmp(kind, "hang") == 0 || strcmp(kind, "stuck") == 0)
         pause();
     while (strcmp(kind, "work") == 0)
         wait_s(world, 1.0);
@@ -84,6 +89,19 @@ static cdp_status run(cdp_world *world, const plan *p) {
     }
 }
 
+static void doze(int number) {
+    (void)number;
+    usleep(100000);
+}
+
+/* From here on the main thread is awake for 3 of 103 ms, also inside the calls of comm/; each rank at another
+ * time, so that rank 2, which would name rank 1, sleeps while the others' barrier ends. */
+static void become_slow(int rank) {
+    const struct itimerval often = {{0, 103000}, {0, 1000 + 34000 * (2 - rank)}};
+    signal(SIGALRM, doze);
+    setitimer(ITIMER_REAL, &often, NULL);
+}
+
 static void leave(int code) {
     _exit(code);
 }
@@ -98,13 +116,15 @@ int main(int argc, char **argv) {
         st = cdp_watchdog_start(world, &(cdp_watchdog_options){.limit_s = p.limit_s, .leave = leave});
     if (st == CDP_OK)
         st = run(world, &p);
-    /* A main thread that is slow to look must not take the others, who are gone, for dead. */
-    if (st == CDP_OK && strcmp(p.kind, "leave") == 0 && cdp_world_rank(world) != p.victim)
-        usleep(300000);
+    const bool is_leaving = strcmp(p.kind, "leave") == 0;
+    if (st == CDP_OK && is_leaving && cdp_world_rank(world) != p.victim)
+        become_slow(cdp_world_rank(world));
+    else if (st == CDP_OK && is_leaving)
+        wait_s(world, 0.35); /* the others are in cdp_watchdog_stop by now, and asleep */
     if (st == CDP_OK)
         st = cdp_watchdog_stop(world);
-    if (st == CDP_OK && strcmp(p.kind, "leave") == 0 && cdp_world_rank(world) == p.victim)
-        _exit(0); /* as abruptly as one can, though only after the agreement */
+    if (st == CDP_OK && is_leaving && cdp_world_rank(world) == p.victim)
+        _exit(0);
     if (st != CDP_OK)
         fprintf(stderr, "cdpipe: error: %s\n", cdp_error_message());
     cdp_world_close(world);
