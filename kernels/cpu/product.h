@@ -10,14 +10,8 @@
 #include "kernels/cpu/queue.h"
 #include "kernels/cpu/simd.h"
 
-#if defined(__AVX512F__)
-enum { TILE_ROWS = 6, TILE_OUTS = 4, TILE_OUTS_ONE = 8 }; /* 24 accumulators of 32 registers */
-#else
-enum { TILE_ROWS = 4, TILE_OUTS = 2, TILE_OUTS_ONE = 4 }; /* 8 of 16 */
-#endif
-enum {
-    OUTS_PER_ITEM = 32
-}; /* weight rows a worker takes at once: they stay in its cache for all token rows */
+/* Weight rows a worker takes at once: they stay in its cache for all token rows. */
+enum { OUTS_PER_ITEM = 32 };
 
 typedef struct product_args {
     const float *x;
@@ -28,76 +22,87 @@ typedef struct product_args {
     size_t out_stride;
 } product_args;
 
-/* n_rows x n_outs outputs from row r and output o on; both counts are constants where this is inlined. */
-SIMD void product_tile(const product_args *a, int r, int o, const int n_rows, const int n_outs,
-                       const cdp_dtype dtype) {
-    vf sums[TILE_ROWS][TILE_OUTS_ONE];
-    const int cols = a->w.cols;
-    const float *x = a->x + (size_t)r * a->x_stride;
-    const size_t first = (size_t)o * (size_t)cols;
-#pragma GCC unroll 8
-    for (int i = 0; i < n_rows; i++)
-#pragma GCC unroll 8
-        for (int j = 0; j < n_outs; j++)
-            sums[i][j] = v_set(0.0f);
-    int k = 0;
-    for (; k + VF <= cols; k += VF) {
-        vf w[TILE_OUTS_ONE];
-#pragma GCC unroll 8
-        for (int j = 0; j < n_outs; j++)
-            w[j] = v_load_as(a->w.data, dtype, first + (size_t)j * (size_t)cols + (size_t)k);
-#pragma GCC unroll 8
-        for (int i = 0; i < n_rows; i++) {
-            const vf xi = v_load(x + (size_t)i * a->x_stride + k);
-#pragma GCC unroll 8
-            for (int j = 0; j < n_outs; j++)
-                sums[i][j] = v_fma(xi, w[j], sums[i][j]);
-        }
-    }
-    if (k < cols) {
-#pragma GCC unroll 8
-        for (int j = 0; j < n_outs; j++) {
-            const vf w =
-                v_load_part(a->w.data, dtype, first + (size_t)j * (size_t)cols + (size_t)k, cols - k);
-#pragma GCC unroll 8
-            for (int i = 0; i < n_rows; i++) {
-                const vf xi = v_load_part(x + (size_t)i * a->x_stride, CDP_F32, (size_t)k, cols - k);
-                sums[i][j] = v_fma(xi, w, sums[i][j]);
-            }
-        }
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < n_rows; i++)
-#pragma GCC unroll 8
-        for (int j = 0; j < n_outs; j++)
-            a->out[(size_t)(r + i) * a->out_stride + (size_t)(o + j)] = v_sum(sums[i][j]);
-}
+/* A tile is n rows of x times m rows of w, all its sums in registers. The compiler keeps an array of sums in
+ * memory, so the sums are variables with names: s12 is row 1, output 2. Each macro says one thing for each
+ * output, or for each row. */
+/* clang-format off: lists of macros read best one a line */
+#define OUTS_1(DO, r) DO(r, 0)
+#define OUTS_2(DO, r) DO(r, 0) DO(r, 1)
+#define OUTS_4(DO, r) OUTS_2(DO, r) DO(r, 2) DO(r, 3)
+#define OUTS_8(DO, r) OUTS_4(DO, r) DO(r, 4) DO(r, 5) DO(r, 6) DO(r, 7)
+#define ROWS_1(DO, OUTS) DO(0, OUTS)
+#define ROWS_2(DO, OUTS) DO(0, OUTS) DO(1, OUTS)
+#define ROWS_4(DO, OUTS) ROWS_2(DO, OUTS) DO(2, OUTS) DO(3, OUTS)
+#define ROWS_6(DO, OUTS) ROWS_4(DO, OUTS) DO(4, OUTS) DO(5, OUTS)
 
-/* All token rows for outputs [begin, end). */
-SIMD void product_block(const product_args *a, int begin, int end, const cdp_dtype dtype) {
-    int r = 0;
-    for (; r + TILE_ROWS <= a->n_rows; r += TILE_ROWS) {
-        int o = begin;
-        for (; o + TILE_OUTS <= end; o += TILE_OUTS)
-            product_tile(a, r, o, TILE_ROWS, TILE_OUTS, dtype);
-        for (; o < end; o++)
-            product_tile(a, r, o, TILE_ROWS, 1, dtype);
+#define ZERO(r, o) vf s##r##o = v_set(0.0f);
+#define LOAD_W(r, o) const vf w##o = v_load_as(a->w.data, dtype, first + o * cols + k);
+#define PART_W(r, o) const vf w##o = v_load_part(a->w.data, dtype, first + o * cols + k, (int)(cols - k));
+#define ADD(r, o) s##r##o = v_fma(x##r, w##o, s##r##o);
+#define STORE(r, o) out[r * a->out_stride + o] = v_sum(s##r##o);
+#define LOAD_X(r) const vf x##r = v_load(x + r * a->x_stride + k);
+#define PART_X(r) const vf x##r = v_load_part(x + r * a->x_stride, CDP_F32, k, (int)(cols - k));
+#define ZERO_ROW(r, OUTS) OUTS(ZERO, r)
+#define ADD_ROW(r, OUTS) LOAD_X(r) OUTS(ADD, r)
+#define ADD_PART(r, OUTS) PART_X(r) OUTS(ADD, r)
+#define STORE_ROW(r, OUTS) OUTS(STORE, r)
+
+/* Rows row.. of x against outputs output..: k ascending, VF at a time, the tail padded with zeros. */
+#define PRODUCT_TILE(name, ROWS, OUTS)                                                                       \
+    SIMD void name(const product_args *a, int row, int output, const cdp_dtype dtype) {                      \
+        const size_t cols = (size_t)a->w.cols, first = (size_t)output * cols;                                \
+        const float *x = a->x + (size_t)row * a->x_stride;                                                   \
+        float *out = a->out + (size_t)row * a->out_stride + (size_t)output;                                  \
+        size_t k = 0;                                                                                        \
+        ROWS(ZERO_ROW, OUTS)                                                                                 \
+        for (; k + VF <= cols; k += VF) {                                                                    \
+            OUTS(LOAD_W, 0)                                                                                  \
+            ROWS(ADD_ROW, OUTS)                                                                              \
+        }                                                                                                    \
+        if (k < cols) {                                                                                      \
+            OUTS(PART_W, 0)                                                                                  \
+            ROWS(ADD_PART, OUTS)                                                                             \
+        }                                                                                                    \
+        ROWS(STORE_ROW, OUTS)                                                                                \
     }
-    if (a->n_rows - r >= 2) { /* two rows share each load of a weight */
-        for (; r + 2 <= a->n_rows; r += 2) {
-            int o = begin;
-            for (; o + TILE_OUTS <= end; o += TILE_OUTS)
-                product_tile(a, r, o, 2, TILE_OUTS, dtype);
-            for (; o < end; o++)
-                product_tile(a, r, o, 2, 1, dtype);
-        }
+/* clang-format on */
+
+#if defined(__AVX512F__) /* 32 registers: 24 sums, 4 weights, 1 of x */
+enum { TILE_ROWS = 6, TILE_OUTS = 4, TILE_OUTS_ONE = 8 };
+PRODUCT_TILE(tile_many, ROWS_6, OUTS_4)
+PRODUCT_TILE(tile_many_1, ROWS_6, OUTS_1)
+PRODUCT_TILE(tile_two, ROWS_2, OUTS_4)
+PRODUCT_TILE(tile_one, ROWS_1, OUTS_8)
+#else /* 16 registers: 8 sums, 2 weights, 1 of x */
+enum { TILE_ROWS = 4, TILE_OUTS = 2, TILE_OUTS_ONE = 4 };
+PRODUCT_TILE(tile_many, ROWS_4, OUTS_2)
+PRODUCT_TILE(tile_many_1, ROWS_4, OUTS_1)
+PRODUCT_TILE(tile_two, ROWS_2, OUTS_2)
+PRODUCT_TILE(tile_one, ROWS_1, OUTS_4)
+#endif
+PRODUCT_TILE(tile_two_1, ROWS_2, OUTS_1)
+PRODUCT_TILE(tile_one_1, ROWS_1, OUTS_1)
+
+/* All token rows for outputs [begin, end): as many rows as share a load of a weight, then two, then one. */
+SIMD void product_block(const product_args *a, int begin, int end, const cdp_dtype dtype) {
+    int r = 0, o;
+    for (; r + TILE_ROWS <= a->n_rows; r += TILE_ROWS) {
+        for (o = begin; o + TILE_OUTS <= end; o += TILE_OUTS)
+            tile_many(a, r, o, dtype);
+        for (; o < end; o++)
+            tile_many_1(a, r, o, dtype);
+    }
+    for (; r + 2 <= a->n_rows; r += 2) {
+        for (o = begin; o + TILE_OUTS <= end; o += TILE_OUTS)
+            tile_two(a, r, o, dtype);
+        for (; o < end; o++)
+            tile_two_1(a, r, o, dtype);
     }
     for (; r < a->n_rows; r++) {
-        int o = begin;
-        for (; o + TILE_OUTS_ONE <= end; o += TILE_OUTS_ONE)
-            product_tile(a, r, o, 1, TILE_OUTS_ONE, dtype);
+        for (o = begin; o + TILE_OUTS_ONE <= end; o += TILE_OUTS_ONE)
+            tile_one(a, r, o, dtype);
         for (; o < end; o++)
-            product_tile(a, r, o, 1, 1, dtype);
+            tile_one_1(a, r, o, dtype);
     }
 }
 

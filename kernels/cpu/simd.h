@@ -88,8 +88,15 @@ SIMD vf v_load_as(const void *data, cdp_dtype dtype, size_t i) {
         return v_load((const float *)data + i);
     vh half;
     memcpy(&half, (const uint16_t *)data + i, sizeof half);
-    if (dtype == CDP_BF16)
+    if (dtype == CDP_BF16) {
+#if defined(__AVX512F__)
+        return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)half), 16);
+#elif defined(__AVX2__)
+        return (vf)_mm256_slli_epi32(_mm256_cvtepu16_epi32((__m128i)half), 16);
+#else
         return (vf)(__builtin_convertvector(half, vu) << 16);
+#endif
+    }
 #if defined(__AVX512F__)
     return (vf)_mm512_cvtph_ps((__m256i)half);
 #elif defined(__AVX2__)
