@@ -147,6 +147,12 @@ static uint64_t device_progress(void *of) {
 static cdp_status take_memory(cdp_run *run) {
     if (run->stage_number < 0)
         return CDP_OK;
+    const cdp_stage_plan *mine = &run->plan->stages[run->rank];
+    if (mine->bytes.total > mine->place.free_bytes) /* a budget may be given that the machine does not have */
+        return cdp_fail(CDP_UNAVAILABLE,
+                        "stage needs %.2f GiB, %s has %.2f GiB free: try a smaller --ctx or one more rank",
+                        (double)mine->bytes.total / 0x1p30, mine->place.label,
+                        (double)mine->place.free_bytes / 0x1p30);
     const cdp_cpu_options device = {.n_threads = run->n_threads, .tier = run->tier};
     const cdp_loader_options loader = {.n_readers = CDP_LOAD_READERS,
                                        .checks_values = run->options->check_weights,
