@@ -32,13 +32,15 @@ typedef struct cdp_link_options {
  * The caller closes *out. */
 cdp_status cdp_link_open(cdp_link **out, cdp_world *world, const cdp_link_options *options);
 
-/* Drop what is on the way. NULL is fine. Not collective. */
+/* Drop what is on the way. A send that has begun cannot be called back, so after a failure the process is to
+ * leave without giving its buffer to anything else; at a good end there is none. NULL is fine. Not
+ * collective. */
 void cdp_link_close(cdp_link *link);
 
 const char *cdp_link_road(const cdp_link *link); /* "mpi" or "local" */
 
-/* Hand a step header to the next rank (not round to rank 0: the last rank sends none). Copies the bytes; at
- * most n_places headers are on the way, more are kept in order. */
+/* Hand a step header to the next rank (not round to rank 0: on the last rank this does nothing). Copies the
+ * bytes; at most n_places headers are on the way, more are kept in order. */
 cdp_status cdp_link_send_header(cdp_link *link, const void *bytes, size_t n_bytes);
 
 /* The next header of the previous rank: *bytes_out NULL when none is here yet, else valid until the next

@@ -36,7 +36,8 @@ typedef struct cdp_watchdog_options {
  * one watchdog a world; cdp_world_close ends it if cdp_watchdog_stop has not. */
 cdp_status cdp_watchdog_start(cdp_world *world, const cdp_watchdog_options *options);
 
-/* Change what is counted as progress (the device opens after the watchdog starts). */
+/* Change what is counted as progress: the device opens after the watchdog starts, and NULL is due before it
+ * closes. When this returns the old one is not called any more. */
 void cdp_watchdog_watch(cdp_world *world, uint64_t (*progress)(void *of), void *of);
 
 /* What this rank does now, for the line: e.g. CDP_COMPUTING with first, last = layers and `step`. */
