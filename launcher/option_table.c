@@ -55,8 +55,6 @@ const option_row cdp_option_rows[] = {
      "Worker threads of a rank on the CPU device."},
     {"cpu-tier", OPTION_CHOICE, AT(cpu_tier), RUN | D, "devices", "auto|avx512|avx2|plain", NULL, 0, 0, false,
      "auto, the best that all ranks have", "Instructions the CPU device computes with."},
-    {"road", OPTION_CHOICE, AT(road), RUN, "devices", "auto|mpi", NULL, 0, 0, false, "auto",
-     "How hidden states travel between ranks."},
 
     {"prompt", OPTION_TEXT, AT(prompt), G | S | T, "text", "TEXT", NULL, 0, 0, false, "standard input",
      "The text to continue or to look at."},
@@ -121,8 +119,6 @@ const option_row cdp_option_rows[] = {
     {"json", OPTION_FLAG, AT(json), ALL, "report", NULL, NULL, 0, 0, false, "off",
      "Print one JSON object and nothing else on standard output."},
     {"quiet", OPTION_FLAG, AT(quiet), ALL, "report", NULL, NULL, 0, 0, false, "off", "Print no `#` lines."},
-    {"color", OPTION_CHOICE, AT(color), ALL, "report", "auto|always|never", NULL, 0, 0, false,
-     "auto, on a terminal", "Use progress bars and colours."},
 };
 /* clang-format on */
 const int cdp_n_option_rows = (int)(sizeof cdp_option_rows / sizeof cdp_option_rows[0]);
@@ -135,8 +131,6 @@ void cdp_options_defaults(cdp_options *out) {
         .kv_dtype = "auto",
         .device_map = "auto",
         .cpu_tier = "auto",
-        .road = "auto",
-        .color = "auto",
         .device_id = -1,
         .gpu_memory_fraction = 0.85,
         .max_new_tokens = 512,

@@ -37,7 +37,7 @@ typedef struct cdp_options {
     const char *model, *dtype, *kv_dtype;
     int ctx; /* 0: not given */
 
-    const char *device, *device_map, *max_gpu_memory, *gpus, *cpu_tier, *road;
+    const char *device, *device_map, *max_gpu_memory, *gpus, *cpu_tier;
     int device_id;             /* -1: not given */
     int num_gpus, np, threads; /* 0: not given */
     double gpu_memory_fraction;
@@ -56,7 +56,6 @@ typedef struct cdp_options {
 
     double step_timeout;
     bool check_weights, json, quiet;
-    const char *color;
 
     char *memory; /* of an unpacked set of options */
 } cdp_options;

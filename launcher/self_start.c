@@ -1,6 +1,7 @@
 #include "launcher/self_start.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,8 +46,11 @@ static void exec_mpirun(int np, int argc, char **argv, const char *self) {
         setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 0);
         setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 0);
     }
-    if (isatty(STDERR_FILENO)) /* the ranks see pseudo terminals whatever is behind: tell them what is true */
-        setenv("CDPIPE_TERMINAL", "1", 1);
+    if (isatty(STDIN_FILENO)) { /* a background group that reads from its terminal is stopped */
+        const int nothing = open("/dev/null", O_RDONLY);
+        if (nothing >= 0)
+            dup2(nothing, STDIN_FILENO);
+    }
     setpgid(0, 0); /* out of the terminal's foreground group: its Ctrl-C reaches us alone */
     execvp("mpirun", (char *const *)line);
     fprintf(stderr, "cdpipe: error: cannot start mpirun: %s (Debian: apt-get install openmpi-bin)\n",
@@ -56,6 +60,10 @@ static void exec_mpirun(int np, int argc, char **argv, const char *self) {
 
 cdp_status cdp_self_start(int *exit_code_out, const cdp_options *options, int argc, char **argv) {
     char self[4096];
+    if (options->prompt == NULL && options->prompt_file == NULL && options->prompt_ids == NULL &&
+        isatty(STDIN_FILENO))
+        return cdp_fail(CDP_USAGE,
+                        "no text: give --prompt, --prompt-file, --prompt-ids, or text on standard input");
     const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     if (n < 0)
         return cdp_fail(CDP_SYSTEM, "/proc/self/exe: %s", strerror(errno));
