@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -51,6 +52,7 @@ static void exec_mpirun(int np, int argc, char **argv, const char *self) {
         if (nothing >= 0)
             dup2(nothing, STDIN_FILENO);
     }
+    prctl(PR_SET_PDEATHSIG, SIGTERM); /* mpirun must not outlive the cdpipe that started it */
     setpgid(0, 0); /* out of the terminal's foreground group: its Ctrl-C reaches us alone */
     execvp("mpirun", (char *const *)line);
     fprintf(stderr, "cdpipe: error: cannot start mpirun: %s (Debian: apt-get install openmpi-bin)\n",

@@ -8,8 +8,12 @@ const char *cdp_version(void) {
     return CDPIPE_VERSION " (" CDPIPE_COMMIT ")";
 }
 
-static const char *found(const char *version) {
-    return *version != '\0' ? version : "not found at build";
+/* What CMake saw; the stages of this version compute on CPUs whatever it is. */
+static void print_seen(FILE *to, const char *name, const char *version) {
+    if (*version != '\0')
+        fprintf(to, "%-9s %s found at build, not used: this version computes on CPUs\n", name, version);
+    else
+        fprintf(to, "%-9s not found at build\n", name);
 }
 
 void cdp_version_print(FILE *to) {
@@ -22,6 +26,6 @@ void cdp_version_print(FILE *to) {
     fprintf(to, "MPI       built with %d.%d, running %s\n", MPI_VERSION, MPI_SUBVERSION, library);
     fprintf(to, "cJSON     built with %d.%d.%d, running %s\n", CJSON_VERSION_MAJOR, CJSON_VERSION_MINOR,
             CJSON_VERSION_PATCH, cJSON_Version());
-    fprintf(to, "CUDA      %s\n", found(CDPIPE_CUDA_VERSION));
-    fprintf(to, "NCCL      %s\n", found(CDPIPE_NCCL_VERSION));
+    print_seen(to, "CUDA", CDPIPE_CUDA_VERSION);
+    print_seen(to, "NCCL", CDPIPE_NCCL_VERSION);
 }
