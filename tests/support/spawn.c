@@ -1,6 +1,5 @@
 #include "tests/support/spawn.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -15,6 +14,11 @@
 #include <unistd.h>
 
 extern char **environ;
+
+/* The runs that are open: a test that fails in the middle leaves them to the end of the program. */
+enum { MOST_OPEN = 64 };
+static test_run *open_runs[MOST_OPEN];
+static pid_t owner; /* a forked child must not close its parent's runs */
 
 static _Noreturn void give_up(const char *what) {
     fprintf(stderr, "tests/support/spawn.c: %s: %s\n", what, strerror(errno));
@@ -38,10 +42,34 @@ static void sleep_ms(int ms) {
     nanosleep(&(struct timespec){ms / 1000, (long)(ms % 1000) * 1000000}, NULL);
 }
 
+static void close_open_runs(void) {
+    for (int i = 0; i < MOST_OPEN && getpid() == owner; i++)
+        test_run_close(open_runs[i]);
+}
+
+static void keep_run(test_run *run) {
+    if (owner == 0) {
+        owner = getpid();
+        atexit(close_open_runs);
+    }
+    for (int i = 0; i < MOST_OPEN; i++)
+        if (open_runs[i] == NULL) {
+            open_runs[i] = run;
+            return;
+        }
+}
+
+static void forget_run(const test_run *run) {
+    for (int i = 0; i < MOST_OPEN; i++)
+        if (open_runs[i] == run)
+            open_runs[i] = NULL;
+}
+
 test_run *test_run_open(double deadline_s) {
     test_run *run = calloc(1, sizeof *run);
     if (run == NULL)
         give_up("calloc");
+    keep_run(run);
     run->deadline_s = deadline_s;
     run->in_fd = run->out_fd = run->err_fd = -1;
     /* Short and in /tmp: Open MPI puts unix sockets into it, whose paths hold 107 bytes. */
@@ -243,63 +271,10 @@ static void exchange(test_run *run, int wait_ms) {
     give_input(run);
 }
 
-/* Processes: what /proc knows -------------------------------------------------------------------------- */
-
-static size_t read_proc(pid_t pid, const char *name, char *text, size_t size) {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    size_t n = 0;
-    for (ssize_t got; fd >= 0 && n < size - 1 && (got = read(fd, text + n, size - 1 - n)) > 0;)
-        n += (size_t)got;
-    if (fd >= 0)
-        close(fd);
-    text[n] = '\0';
-    return n;
-}
-
-static bool is_zombie(pid_t pid) {
-    char text[512];
-    read_proc(pid, "stat", text, sizeof text);
-    const char *after_name = strrchr(text, ')');
-    return after_name == NULL || after_name[1] == '\0' || after_name[2] == 'Z' || after_name[2] == 'X';
-}
-
-/* Count the processes whose /proc file `name` contains `marker`, and send them `signal_number` if not 0. */
-static int each_process(const char *name, const char *marker, int signal_number) {
-    static char text[1 << 18];
-    int count = 0;
-    DIR *proc = opendir("/proc");
-    if (proc == NULL)
-        give_up("/proc");
-    for (struct dirent *entry; (entry = readdir(proc)) != NULL;) {
-        const pid_t pid = (pid_t)atoi(entry->d_name);
-        if (pid <= 0 || pid == getpid())
-            continue;
-        const size_t n = read_proc(pid, name, text, sizeof text);
-        if (memmem(text, n, marker, strlen(marker)) == NULL || is_zombie(pid))
-            continue;
-        count++;
-        if (signal_number != 0)
-            kill(pid, signal_number);
-    }
-    closedir(proc);
-    return count;
-}
-
-int test_processes(const char *marker) {
-    for (size_t i = 0; marker[i] != '\0'; i++)
-        if (marker[i] == ' ') {
-            errno = EINVAL;
-            give_up("a marker must lie inside one word");
-        }
-    return each_process("cmdline", marker, 0);
-}
-
 /* Ranks sit in process groups of their own, and outlive mpirun for a moment; but they all carry the run's
  * TMPDIR in their environment, which nothing else does. */
 static int of_run(const test_run *run, int signal_number) {
-    return each_process("environ", run->temp_dir, signal_number);
+    return test_each_process("environ", run->temp_dir, signal_number);
 }
 
 int test_run_left(const test_run *run) {
@@ -400,6 +375,7 @@ static int remove_one(const char *path, const struct stat *about, int kind, stru
 void test_run_close(test_run *run) {
     if (run == NULL)
         return;
+    forget_run(run);
     if (run->pid > 0) {
         kill(-run->pid, SIGKILL);
         waitpid(run->pid, NULL, 0);

@@ -81,11 +81,16 @@ int test_run_signal(const test_run *run, int signal_number);
 /* Processes of this run that are still there, zombies not counted. Gives them up to 2 s to go. */
 int test_run_left(const test_run *run);
 
-/* Kill what is left, remove the temporary folder, free all. NULL is fine. */
+/* Kill what is left, remove the temporary folder, free all. NULL is fine. A run that a failing test leaves
+ * open is closed at exit. */
 void test_run_close(test_run *run);
 
 /* Processes whose command line contains `marker`, zombies and the caller not counted. At once. */
 int test_processes(const char *marker);
+
+/* Count the processes, zombies and the caller not, whose file /proc/PID/`name` ("cmdline", "environ")
+ * contains `marker`, and send each `signal_number` if that is not 0. */
+int test_each_process(const char *name, const char *marker, int signal_number);
 
 /* Monotonic seconds. */
 double test_now_s(void);
