@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "comm/packet.h"
+#include "kernels/log.h"
 #include "stage/seat.h"
 
 struct cdp_engine {
@@ -65,6 +66,9 @@ cdp_status cdp_engine_start(cdp_engine *engine, int limit) {
     engine->length = 0;
     engine->limit = limit;
     engine->rope_list = engine->rope->n_lists > 1 && limit > engine->rope->original_max ? 1 : 0;
+    if (engine->rope->n_lists > 1)
+        cdp_note("longrope: the %s list, for a sequence of up to %d tokens (original length %d)",
+                 engine->rope_list == 1 ? "long" : "short", limit, engine->rope->original_max);
     return CDP_OK;
 }
 

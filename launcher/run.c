@@ -1,5 +1,6 @@
 #include "launcher/run.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +39,9 @@ static cdp_status read_files(cdp_run *run, const cdp_job_spec *job) {
     if (run->rank != 0 || !job->opens_tokenizer || !cdp_file_join(path, sizeof path, dir, "tokenizer.json") ||
         !cdp_file_exists(path))
         return CDP_OK;
-    return cdp_tokenizer_open(&run->tokenizer, dir);
+    CDP_TRY(cdp_tokenizer_open(&run->tokenizer, dir));
+    malloc_trim(0); /* the JSON tree is gone: give its pages back before weights are loaded beside them */
+    return CDP_OK;
 }
 
 /* All ranks must see the same files: a folder on a network disk may lag behind on one of them. */

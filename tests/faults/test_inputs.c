@@ -279,6 +279,10 @@ static void test_nan_weights(void **state) {
     const char *words[MAX_WORDS] = {"--model", dir, IDS, "--check-weights", NULL};
     check_run(1, words, NULL, 78, "not finite");
     check_run(2, words, NULL, 78, "not finite");
+    /* Unchecked they load, and the first logits tell. */
+    const char *unchecked[MAX_WORDS] = {"--model", dir, IDS, "--json", NULL};
+    check_run(1, unchecked, NULL, 65, "non-finite logits");
+    check_run(2, unchecked, NULL, 65, "non-finite logits");
     free(bytes);
 }
 
