@@ -115,6 +115,7 @@ static int world_main(cdp_options *options, cdp_status parsed, int argc, char **
     if (is_alone) { /* nobody else knows: no MPI call may follow */
         fprintf(stderr, "cdpipe: error: rank %d: %s\n", rank, cdp_error_message());
         fflush(NULL);
+        cdp_watchdog_has_spoken(world); /* one line is enough: the others need not name this rank again */
         _exit(st);
     }
     if (st != CDP_OK && rank == 0)
