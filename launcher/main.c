@@ -1,4 +1,5 @@
 /* cdpipe: argv -> options -> world -> job -> exit code. The only file that ends a process. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,8 +152,17 @@ static int alone_main(const cdp_options *options) {
     return st;
 }
 
+/* A standard stream that was closed gets /dev/null, or the next file opened would take its number, and its
+ * text. */
+static void hold_standard_streams(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+            _exit(CDP_SYSTEM);
+}
+
 int main(int argc, char **argv) {
     cdp_options options;
+    hold_standard_streams();
     const cdp_status parsed = cdp_options_parse(&options, argc, argv);
     if (parsed == CDP_OK && options.command >= CDP_N_COMMANDS)
         return print_and_end(&options);

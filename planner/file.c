@@ -15,8 +15,10 @@ cdp_status cdp_file_open(int *fd_out, uint64_t *size_out, const char *path) {
     cdp_escape(shown, sizeof shown, path, strlen(path));
     /* O_NONBLOCK: opening a FIFO must not wait for a writer. */
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return cdp_fail(CDP_NO_INPUT, "%s: %s", shown, strerror(errno));
+    if (fd < 0) { /* a limit of this process is not the file's fault */
+        const bool is_limit = errno == EMFILE || errno == ENFILE || errno == ENOMEM;
+        return cdp_fail(is_limit ? CDP_SYSTEM : CDP_NO_INPUT, "%s: %s", shown, strerror(errno));
+    }
     struct stat info;
     if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
         close(fd);

@@ -286,11 +286,39 @@ static void test_nan_weights(void **state) {
     free(bytes);
 }
 
+/* Two ranks that were started by different words: refused, the first difference shown. */
+static void test_other_words(void **state) {
+    (void)state;
+    test_run *run = test_run_open(20.0);
+    test_run_mpirun(run, 1);
+    test_run_add(run, CDPIPE_BIN, "--model", MODEL, IDS, ":", "-np", "1", CDPIPE_BIN, "--model", MODEL,
+                 "--prompt-ids", "5,7", NULL);
+    test_run_go(run);
+    assert_int_equal(run->exit_code, 64);
+    assert_non_null(strstr(run->err, "rank 1: started by other words than rank 0"));
+    assert_non_null(strstr(run->err, "5,7"));
+    test_run_close(run);
+}
+
 /* Nobody reads, or the disk is full: EPIPE and ENOSPC are I/O faults, not crashes. */
 static void test_full_disk(void **state) {
     (void)state;
     const char *words[MAX_WORDS] = {"score", "--model", MODEL, IDS, "--logits", "/dev/full", NULL};
     check_run(1, words, NULL, 74, "/dev/full");
+    test_run *run = test_run_open(20.0);
+    test_run_add(run, "sh", "-c",
+                 CDPIPE_BIN " --device cpu --model " MODEL " --prompt-ids 5 --max-new-tokens 5 >/dev/full",
+                 NULL);
+    test_run_go(run);
+    assert_int_equal(run->exit_code, 74);
+    assert_non_null(strstr(run->err, "No space left"));
+    test_run_close(run);
+    run = test_run_open(20.0); /* closed from the start: a clean end, and no other file gets the text */
+    test_run_add(run, "sh", "-c",
+                 CDPIPE_BIN " --device cpu --model " MODEL " --prompt-ids 5 --max-new-tokens 5 >&-", NULL);
+    test_run_go(run);
+    assert_int_equal(run->exit_code, 0);
+    test_run_close(run);
 }
 
 int main(void) {
@@ -300,7 +328,7 @@ int main(void) {
         cmocka_unit_test(test_command_line), cmocka_unit_test(test_command_line_of_two),
         cmocka_unit_test(test_config),       cmocka_unit_test(test_folder),
         cmocka_unit_test(test_no_file),      cmocka_unit_test(test_nan_weights),
-        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_full_disk),    cmocka_unit_test(test_other_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
