@@ -42,16 +42,21 @@ cdp_status cdp_added_add(cdp_added_set *set, const cdp_added_token *token, const
     return note_length(set, (unsigned char)text[0], (uint32_t)n);
 }
 
+const cdp_added_token *cdp_added_find(const cdp_added_set *set, const char *text, size_t n) {
+    const int32_t number = cdp_vocabulary_find(&set->texts, text, n);
+    return number >= 0 ? &set->tokens[number] : NULL;
+}
+
 /* The longest token that begins exactly here. */
 static const cdp_added_token *token_at(const cdp_added_set *set, const char *text, size_t left,
                                        uint32_t *length_out) {
     const unsigned char first = (unsigned char)text[0];
     for (int i = 0; i < set->n_lengths[first]; i++) {
         const uint32_t length = set->lengths[first][i];
-        const int32_t number = length <= left ? cdp_vocabulary_find(&set->texts, text, length) : -1;
-        if (number >= 0) {
+        const cdp_added_token *token = length <= left ? cdp_added_find(set, text, length) : NULL;
+        if (token != NULL) {
             *length_out = length;
-            return &set->tokens[number];
+            return token;
         }
     }
     return NULL;
@@ -80,27 +85,30 @@ static bool stands_alone(const char *text, size_t n, cdp_span place) {
 static void take_blanks(const cdp_added_token *token, const char *text, size_t n, size_t floor,
                         cdp_span *place) {
     size_t length;
+    if (token->lstrip && place->begin < floor)
+        place->begin = floor;
     while (token->lstrip && place->begin > floor && cdp_is_space(code_before(text, place->begin)))
         place->begin = cdp_utf8_before((const unsigned char *)text, place->begin);
     while (token->rstrip && place->end < n && cdp_is_space(code_after(text, n, place->end, &length)))
         place->end += length;
 }
 
-const cdp_added_token *cdp_added_next(const cdp_added_set *set, const char *text, size_t n, size_t begin,
-                                      cdp_span *place_out) {
-    for (size_t at = begin; set->n_tokens > 0 && at < n;) {
+const cdp_added_token *cdp_added_next(const cdp_added_set *set, const char *text, size_t n,
+                                      cdp_added_search *search, cdp_span *place_out) {
+    while (set->n_tokens > 0 && search->at < n) {
         uint32_t length;
+        const size_t at = search->at;
         const cdp_added_token *token = token_at(set, text + at, n - at, &length);
-        if (token == NULL) {
-            at++;
+        search->at += token != NULL ? length : 1;
+        *place_out = (cdp_span){at, search->at};
+        /* One that does not stand alone was found all the same: what it covers has been passed over. */
+        if (token == NULL || (token->single_word && !stands_alone(text, n, *place_out)))
             continue;
-        }
-        *place_out = (cdp_span){at, at + length};
-        if (!token->single_word || stands_alone(text, n, *place_out)) {
-            take_blanks(token, text, n, begin, place_out);
-            return token;
-        }
-        at += length; /* it was found, but does not count: what it covers is passed over */
+        take_blanks(token, text, n, search->done, place_out);
+        if (place_out->begin >= place_out->end)
+            continue; /* an earlier token has taken all of it as blanks */
+        search->done = place_out->end;
+        return token;
     }
     return NULL;
 }

@@ -27,7 +27,17 @@ cdp_status cdp_added_open(cdp_added_set *out, int room);
 void cdp_added_close(cdp_added_set *set);
 cdp_status cdp_added_add(cdp_added_set *set, const cdp_added_token *token, const char *text, size_t n);
 
-/* The next token in text[begin, n): its place (with the blanks it takes) and the token; NULL when there is
- * none. lstrip takes no blanks before `begin`. */
-const cdp_added_token *cdp_added_next(const cdp_added_set *set, const char *text, size_t n, size_t begin,
-                                      cdp_span *place_out);
+/* The token of exactly this text, NULL when there is none. */
+const cdp_added_token *cdp_added_find(const cdp_added_set *set, const char *text, size_t n);
+
+/* How far a search has come: {0} at the beginning of a text. The blanks that a token takes are searched for
+ * tokens all the same, so `at` may lie before `done`. */
+typedef struct cdp_added_search {
+    size_t at;   /* where the next token may begin */
+    size_t done; /* the end of the place of the last one */
+} cdp_added_search;
+
+/* The next token in text[0, n): its place (with the blanks it takes) and the token; NULL when there is none.
+ */
+const cdp_added_token *cdp_added_next(const cdp_added_set *set, const char *text, size_t n,
+                                      cdp_added_search *search, cdp_span *place_out);

@@ -68,8 +68,7 @@ void cdp_bpe_close(cdp_bpe *bpe) {
 
 void cdp_bpe_add(cdp_bpe *bpe, int32_t left, int32_t right, int32_t rank, int32_t product) {
     cdp_merge *merge = &bpe->table[slot_of(bpe, pair_of(left, right))];
-    if (merge->pair == FREE_SLOT)
-        *merge = (cdp_merge){pair_of(left, right), rank, product};
+    *merge = (cdp_merge){pair_of(left, right), rank, product};
 }
 
 /* Symbols of a piece as a doubly linked list in an array. */

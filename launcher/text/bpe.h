@@ -25,7 +25,7 @@ typedef struct cdp_bpe {
 cdp_status cdp_bpe_open(cdp_bpe *out, const cdp_vocabulary *vocabulary, size_t n_merges);
 void cdp_bpe_close(cdp_bpe *bpe);
 
-/* The merge of `rank`; the first of two with the same pair stays. */
+/* The merge of `rank`; of two with the same pair the last one counts, as in the reference. */
 void cdp_bpe_add(cdp_bpe *bpe, int32_t left, int32_t right, int32_t rank, int32_t product);
 
 /* Append the ids of n raw bytes. */

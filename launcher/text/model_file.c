@@ -1,52 +1,19 @@
 #include "launcher/text/model_file.h"
 
-#include <utf8proc.h>
-
 #include "launcher/text/utf8.h"
 #include "planner/json.h"
 
-cdp_status cdp_normalize_nfc(cdp_bytes *out, const char *text, size_t n) {
-    bool may_change = false;
-    for (size_t i = 0; i < n; i++) /* nothing below U+0300 changes, and those have no byte of 0xCC or more */
-        may_change |= (unsigned char)text[i] >= 0xCC;
-    if (!may_change) {
-        cdp_bytes_add(out, text, n);
-        return CDP_OK;
-    }
-    utf8proc_uint8_t *normal = NULL;
-    const utf8proc_ssize_t length = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)n, &normal,
-                                                 UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    if (length < 0)
-        return cdp_fail(CDP_SYSTEM, "normalising a text: %s", utf8proc_errmsg(length));
-    cdp_bytes_add(out, normal, (size_t)length);
-    free(normal);
-    return CDP_OK;
-}
-
-static const char *type_of(const cJSON *json) {
-    const cJSON *type = cdp_json_get(json, "type");
-    return cJSON_IsString(type) ? type->valuestring : "?";
-}
-
 static cdp_status unsupported(const char *name, const char *what, const cJSON *json, const char *expected) {
     char shown[64];
-    const char *type = type_of(json);
+    const cJSON *type = cdp_json_get(json, "type");
+    const char *word = cJSON_IsString(type) ? type->valuestring : "?";
     return cdp_fail(CDP_BAD_MODEL, "%s: %s %s is not supported, expected %s", name, what,
-                    cdp_escape(shown, sizeof shown, type, strlen(type)), expected);
+                    cdp_escape(shown, sizeof shown, word, strlen(word)), expected);
 }
 
-static cdp_status read_normalizer(cdp_tokenizer *t, const char *name, const cJSON *json) {
-    const cJSON *step;
-    if (json == NULL || cJSON_IsNull(json))
-        return CDP_OK;
-    if (strcmp(type_of(json), "Sequence") == 0) {
-        cJSON_ArrayForEach(step, cdp_json_get(json, "normalizers")) CDP_TRY(read_normalizer(t, name, step));
-        return CDP_OK;
-    }
-    if (strcmp(type_of(json), "NFC") != 0)
-        return unsupported(name, "normalizer", json, "NFC or Sequence");
-    t->normalizes_nfc = true;
-    return CDP_OK;
+static bool has_type(const cJSON *json, const char *word) {
+    const cJSON *type = cdp_json_get(json, "type");
+    return cJSON_IsString(type) && strcmp(type->valuestring, word) == 0;
 }
 
 /* An id of the file: a whole number in range. */
@@ -60,11 +27,12 @@ static cdp_status count_ids(const cJSON *vocab, const cJSON *added, const char *
                             size_t *n_texts) {
     const cJSON *item;
     char shown[96];
+    int number = 0;
     *n_tokens = 0;
     *n_texts = 0;
     cJSON_ArrayForEach(item, vocab) {
-        if (!is_id(item))
-            return cdp_fail(CDP_BAD_MODEL, "%s: vocab: \"%s\" has no id from 0 to %d", name,
+        if (!is_id(item) || item->string[0] == '\0')
+            return cdp_fail(CDP_BAD_MODEL, "%s: vocab: token \"%s\" is empty or has no id from 0 to %d", name,
                             cdp_escape(shown, sizeof shown, item->string, strlen(item->string)),
                             CDP_MAX_TOKEN_ID - 1);
         *n_tokens = item->valueint >= *n_tokens ? item->valueint + 1 : *n_tokens;
@@ -74,21 +42,34 @@ static cdp_status count_ids(const cJSON *vocab, const cJSON *added, const char *
         const cJSON *id = cdp_json_get(item, "id"), *content = cdp_json_get(item, "content");
         if (!is_id(id) || !cJSON_IsString(content) || content->valuestring[0] == '\0')
             return cdp_fail(CDP_BAD_MODEL,
-                            "%s: added_tokens: entry %zu needs an id from 0 to %d and a content", name,
-                            *n_texts, CDP_MAX_TOKEN_ID - 1);
+                            "%s: added_tokens: entry %d needs an id from 0 to %d and a content", name, number,
+                            CDP_MAX_TOKEN_ID - 1);
         *n_tokens = id->valueint >= *n_tokens ? id->valueint + 1 : *n_tokens;
         ++*n_texts;
+        number++;
     }
     return CDP_OK;
 }
 
 static cdp_status read_vocab(cdp_tokenizer *t, const char *name, const cJSON *vocab) {
     const cJSON *item;
+    char shown[96];
     cJSON_ArrayForEach(item, vocab) {
         if (t->vocabulary.tokens[item->valueint].is_there)
-            return cdp_fail(CDP_BAD_MODEL, "%s: vocab: id %d is given twice", name, item->valueint);
+            return cdp_fail(CDP_BAD_MODEL, "%s: vocab: id %d of \"%s\" has another token already", name,
+                            item->valueint,
+                            cdp_escape(shown, sizeof shown, item->string, strlen(item->string)));
         CDP_TRY(cdp_vocabulary_set(&t->vocabulary, item->valueint, item->string, strlen(item->string)));
     }
+    return CDP_OK;
+}
+
+/* Every byte that UTF-8 can hold needs a token, or parts of a text would vanish. C0, C1 and F5 to FF never
+ * occur. */
+static cdp_status check_alphabet(const cdp_tokenizer *t, const char *name) {
+    for (int byte = 0; byte < 0xF5; byte++)
+        if (t->bpe.byte_ids[byte] < 0 && byte != 0xC0 && byte != 0xC1)
+            return cdp_fail(CDP_BAD_MODEL, "%s: vocab: byte 0x%02X has no token", name, (unsigned)byte);
     return CDP_OK;
 }
 
@@ -113,122 +94,141 @@ static bool merge_parts(const cJSON *item, const char **a, size_t *n_a, const ch
     return *n_a > 0 && *n_b > 0;
 }
 
+/* One merge; `joined` is room that is kept from one to the next. */
+static cdp_status read_merge(cdp_tokenizer *t, const char *name, const cJSON *item, int32_t rank,
+                             cdp_bytes *joined) {
+    const char *a = NULL, *b = NULL;
+    size_t n_a = 0, n_b = 0;
+    char shown[96];
+    if (!merge_parts(item, &a, &n_a, &b, &n_b))
+        return cdp_fail(CDP_BAD_MODEL, "%s: merge %d is no pair of texts", name, rank);
+    joined->n = 0;
+    cdp_bytes_add(joined, a, n_a);
+    cdp_bytes_add(joined, b, n_b);
+    if (joined->is_failed)
+        return cdp_fail(CDP_SYSTEM, "%s: no memory for merge %d", name, rank);
+    const int32_t left = cdp_vocabulary_find(&t->vocabulary, a, n_a),
+                  right = cdp_vocabulary_find(&t->vocabulary, b, n_b),
+                  product = cdp_vocabulary_find(&t->vocabulary, joined->data, joined->n);
+    if (left < 0 || right < 0 || product < 0)
+        return cdp_fail(CDP_BAD_MODEL, "%s: merge %d: \"%s\" or a part of it is not in the vocabulary", name,
+                        rank, cdp_escape(shown, sizeof shown, joined->data, joined->n));
+    cdp_bpe_add(&t->bpe, left, right, rank, product);
+    return CDP_OK;
+}
+
 static cdp_status read_merges(cdp_tokenizer *t, const char *name, const cJSON *merges) {
+    static const char version[] = "#version"; /* a line of merges.txt that got into some files */
     const cJSON *item;
     cdp_bytes joined = {0};
     int32_t rank = 0;
     cdp_status st = CDP_OK;
     cJSON_ArrayForEach(item, merges) {
-        const char *a = NULL, *b = NULL;
-        size_t n_a = 0, n_b = 0;
-        if (!merge_parts(item, &a, &n_a, &b, &n_b)) {
-            st = cdp_fail(CDP_BAD_MODEL, "%s: merge %d is no pair of texts", name, rank);
-            break;
-        }
-        joined.n = 0;
-        cdp_bytes_add(&joined, a, n_a);
-        cdp_bytes_add(&joined, b, n_b);
-        const int32_t left = cdp_vocabulary_find(&t->vocabulary, a, n_a),
-                      right = cdp_vocabulary_find(&t->vocabulary, b, n_b);
-        const int32_t product =
-            joined.is_failed ? -1 : cdp_vocabulary_find(&t->vocabulary, joined.data, joined.n);
-        if (left < 0 || right < 0 || product < 0) {
-            char shown[96];
-            st = cdp_fail(CDP_BAD_MODEL, "%s: merge %d: \"%s\" or a part of it is not in the vocabulary",
-                          name, rank, cdp_escape(shown, sizeof shown, joined.data, joined.n));
-            break;
-        }
-        cdp_bpe_add(&t->bpe, left, right, rank++, product);
+        if (cJSON_IsString(item) && strncmp(item->valuestring, version, sizeof version - 1) == 0)
+            continue;
+        CDP_TRY_GOTO(read_merge(t, name, item, rank++, &joined), st, done);
     }
+done:
     free(joined.data);
     return st;
 }
 
-/* Keys that would change the ids in ways we do not follow. */
+static bool is_empty(const cJSON *item) {
+    return item == NULL || cJSON_IsNull(item) || (cJSON_IsString(item) && item->valuestring[0] == '\0');
+}
+
+/* Keys that would change the ids in ways we do not follow. unk_token and fuse_unk never act: every byte has a
+ * token. */
 static cdp_status check_model(const char *name, const cJSON *model) {
-    static const char *const empties[] = {"continuing_subword_prefix", "end_of_word_suffix", "unk_token"};
-    if (cdp_json_get(model, "type") != NULL && strcmp(type_of(model), "BPE") != 0)
+    double dropout = 0;
+    bool has_fallback = false;
+    if (cdp_json_get(model, "type") != NULL && !has_type(model, "BPE"))
         return unsupported(name, "model", model, "BPE");
-    for (size_t i = 0; i < sizeof empties / sizeof empties[0]; i++) {
-        const cJSON *item = cdp_json_get(model, empties[i]);
-        if (item != NULL && !cJSON_IsNull(item) && !(cJSON_IsString(item) && item->valuestring[0] == '\0'))
-            return cdp_fail(CDP_BAD_MODEL, "%s: model: %s is not supported", name, empties[i]);
-    }
-    const cJSON *dropout = cdp_json_get(model, "dropout");
-    if (dropout != NULL && !cJSON_IsNull(dropout) && !(cJSON_IsNumber(dropout) && dropout->valuedouble == 0))
-        return cdp_fail(CDP_BAD_MODEL, "%s: model: dropout is not supported", name);
-    if (cJSON_IsTrue(cdp_json_get(model, "byte_fallback")))
-        return cdp_fail(CDP_BAD_MODEL, "%s: model: byte_fallback is not supported", name);
-    return CDP_OK;
+    if (!is_empty(cdp_json_get(model, "continuing_subword_prefix")))
+        return cdp_fail(CDP_BAD_MODEL, "%s: model: continuing_subword_prefix is not supported", name);
+    if (!is_empty(cdp_json_get(model, "end_of_word_suffix")))
+        return cdp_fail(CDP_BAD_MODEL, "%s: model: end_of_word_suffix is not supported", name);
+    CDP_TRY(cdp_json_double(model, name, "dropout", 0, 1, &dropout));
+    if (dropout > 0)
+        return cdp_fail(CDP_BAD_MODEL,
+                        "%s: model: dropout is not supported: the same text has to give the "
+                        "same ids",
+                        name);
+    CDP_TRY(cdp_json_bool(model, name, "byte_fallback", &has_fallback));
+    return has_fallback ? cdp_fail(CDP_BAD_MODEL, "%s: model: byte_fallback is not supported", name) : CDP_OK;
 }
 
-static bool flag(const cJSON *json, const char *key) {
-    return cJSON_IsTrue(cdp_json_get(json, key));
+static cdp_status check_unknown(const cdp_tokenizer *t, const char *name, const cJSON *unknown) {
+    char shown[96];
+    if (is_empty(unknown))
+        return CDP_OK;
+    const char *text = cJSON_IsString(unknown) ? unknown->valuestring : "?";
+    if (cdp_vocabulary_find(&t->vocabulary, text, strlen(text)) >= 0)
+        return CDP_OK;
+    return cdp_fail(CDP_BAD_MODEL, "%s: model: unk_token \"%s\" is not in the vocabulary", name,
+                    cdp_escape(shown, sizeof shown, text, strlen(text)));
 }
 
-static cdp_status read_added(cdp_tokenizer *t, const cJSON *item) {
+static cdp_status read_model(cdp_tokenizer *t, const char *name, const cJSON *model) {
+    const cJSON *merges = cdp_json_get(model, "merges");
+    CDP_TRY(read_vocab(t, name, cdp_json_get(model, "vocab")));
+    CDP_TRY(cdp_bpe_open(&t->bpe, &t->vocabulary, (size_t)cJSON_GetArraySize(merges)));
+    CDP_TRY(cdp_json_bool(model, name, "ignore_merges", &t->bpe.ignores_merges));
+    CDP_TRY(check_alphabet(t, name));
+    CDP_TRY(check_unknown(t, name, cdp_json_get(model, "unk_token")));
+    return read_merges(t, name, merges);
+}
+
+/* An added token and the vocabulary agree about id and text. */
+static cdp_status check_added(const cdp_tokenizer *t, const char *name, const char *text, int32_t id) {
+    size_t n;
+    char shown[96];
+    const size_t n_text = strlen(text);
+    const char *there = cdp_vocabulary_text(&t->vocabulary, id, &n);
+    const int32_t found = cdp_vocabulary_find(&t->vocabulary, text, n_text);
+    if ((found < 0 || found == id) && (there == NULL || (n == n_text && memcmp(there, text, n) == 0)))
+        return CDP_OK;
+    return cdp_fail(CDP_BAD_MODEL,
+                    "%s: added_tokens: \"%s\" with id %d: the id has another text, or the text "
+                    "another id",
+                    name, cdp_escape(shown, sizeof shown, text, n_text), id);
+}
+
+static cdp_status given_twice(const char *name, const char *text, size_t n) {
+    char shown[96];
+    return cdp_fail(CDP_BAD_MODEL, "%s: added_tokens: \"%s\" is given twice", name,
+                    cdp_escape(shown, sizeof shown, text, n));
+}
+
+static cdp_status read_added(cdp_tokenizer *t, const char *name, const cJSON *item) {
     const char *text = cdp_json_get(item, "content")->valuestring;
-    const int32_t id = cdp_json_get(item, "id")->valueint;
-    const bool is_normalized = flag(item, "normalized");
-    const cdp_added_token token = {id, flag(item, "single_word"), flag(item, "lstrip"), flag(item, "rstrip")};
+    cdp_added_token token = {.id = cdp_json_get(item, "id")->valueint};
+    bool is_normalized = false, is_special = false;
     cdp_bytes normal = {0};
     cdp_status st = CDP_OK;
+    CDP_TRY(cdp_json_bool(item, name, "single_word", &token.single_word));
+    CDP_TRY(cdp_json_bool(item, name, "lstrip", &token.lstrip));
+    CDP_TRY(cdp_json_bool(item, name, "rstrip", &token.rstrip));
+    CDP_TRY(cdp_json_bool(item, name, "normalized", &is_normalized));
+    CDP_TRY(cdp_json_bool(item, name, "special", &is_special));
+    CDP_TRY(check_added(t, name, text, token.id));
     /* A token that matches the normalised text is itself normalised, also where it is printed. */
-    if (is_normalized && t->normalizes_nfc)
-        CDP_TRY(cdp_normalize_nfc(&normal, text, strlen(text)));
-    else
-        cdp_bytes_add(&normal, text, strlen(text));
-    if (normal.is_failed)
-        st = cdp_fail(CDP_SYSTEM, "no memory for the added tokens");
-    if (st == CDP_OK)
-        st = cdp_vocabulary_name(&t->vocabulary, id, normal.data, normal.n);
-    if (st == CDP_OK)
-        st = cdp_added_add(is_normalized ? &t->normalized : &t->raw, &token, normal.data, normal.n);
-    t->vocabulary.tokens[id].is_special = flag(item, "special");
+    const cdp_normalizer nothing = {0};
+    CDP_TRY_GOTO(cdp_normalizer_run(is_normalized ? &t->normalizer : &nothing, text, strlen(text), &normal),
+                 st, done);
+    if (cdp_added_find(&t->raw, normal.data, normal.n) != NULL ||
+        cdp_added_find(&t->normalized, normal.data, normal.n) != NULL)
+        CDP_TRY_GOTO(given_twice(name, normal.data, normal.n), st, done);
+    CDP_TRY_GOTO(cdp_vocabulary_name(&t->vocabulary, token.id, normal.data, normal.n), st, done);
+    CDP_TRY_GOTO(cdp_added_add(is_normalized ? &t->normalized : &t->raw, &token, normal.data, normal.n), st,
+                 done);
+    /* The reference asks for special tokens by their text as written: one that normalising changes is none.
+     */
+    t->vocabulary.tokens[token.id].is_special =
+        is_special && normal.n == strlen(text) && memcmp(normal.data, text, normal.n) == 0;
+done:
     free(normal.data);
     return st;
-}
-
-/* The ids that a template adds before and behind the text. */
-static cdp_status read_template(cdp_tokenizer *t, const char *name, const cJSON *json) {
-    const cJSON *item, *id;
-    bool is_behind = false;
-    cJSON_ArrayForEach(item, cdp_json_get(json, "single")) {
-        const cJSON *special = cdp_json_get(item, "SpecialToken");
-        if (special == NULL) {
-            is_behind = true;
-            continue;
-        }
-        const cJSON *key = cdp_json_get(special, "id");
-        const cJSON *known =
-            cJSON_IsString(key) ? cdp_json_get(cdp_json_get(json, "special_tokens"), key->valuestring) : NULL;
-        if (known == NULL)
-            return cdp_fail(CDP_BAD_MODEL, "%s: post_processor names a special token that it does not define",
-                            name);
-        cJSON_ArrayForEach(id, cdp_json_get(known, "ids")) {
-            int *n = is_behind ? &t->n_after : &t->n_before;
-            if (!is_id(id) || *n == CDP_MAX_EXTRA)
-                return cdp_fail(CDP_BAD_MODEL,
-                                "%s: post_processor: an id is out of range, or there are more than %d", name,
-                                CDP_MAX_EXTRA);
-            (is_behind ? t->after : t->before)[(*n)++] = id->valueint;
-        }
-    }
-    return CDP_OK;
-}
-
-static cdp_status read_post_processor(cdp_tokenizer *t, const char *name, const cJSON *json) {
-    const cJSON *step;
-    if (json == NULL || cJSON_IsNull(json) || strcmp(type_of(json), "ByteLevel") == 0)
-        return CDP_OK; /* ByteLevel here only trims offsets */
-    if (strcmp(type_of(json), "Sequence") == 0) {
-        cJSON_ArrayForEach(step, cdp_json_get(json, "processors"))
-            CDP_TRY(read_post_processor(t, name, step));
-        return CDP_OK;
-    }
-    if (strcmp(type_of(json), "TemplateProcessing") == 0)
-        return read_template(t, name, json);
-    return unsupported(name, "post_processor", json, "ByteLevel, TemplateProcessing or Sequence");
 }
 
 /* The bytes an id stands for: mapped back where every character is a byte's, else the text itself. */
@@ -263,39 +263,40 @@ static cdp_status build_bytes(cdp_tokenizer *t) {
                : CDP_OK;
 }
 
-static cdp_status check_decoder(const char *name, const cJSON *decoder) {
-    if (decoder == NULL || strcmp(type_of(decoder), "ByteLevel") != 0)
-        return unsupported(name, "decoder", decoder, "ByteLevel");
-    return CDP_OK;
-}
-
-cdp_status cdp_tokenizer_fill(cdp_tokenizer *t, const char *name, const cJSON *root) {
-    const cJSON *model = cdp_json_get(root, "model"), *vocab = cdp_json_get(model, "vocab");
-    const cJSON *merges = cdp_json_get(model, "merges"), *added = cdp_json_get(root, "added_tokens"), *item;
-    const cJSON *version = cdp_json_get(root, "version");
-    int n_tokens;
-    size_t n_texts;
-    if (!cJSON_IsObject(root) || !cJSON_IsObject(vocab) || !cJSON_IsArray(merges))
-        return cdp_fail(CDP_BAD_MODEL, "%s: expected an object with model.vocab and model.merges", name);
+/* What can be said of the file before anything is built. */
+static cdp_status check_file(const char *name, const cJSON *root) {
+    const cJSON *version = cdp_json_get(root, "version"), *model = cdp_json_get(root, "model");
+    const cJSON *decoder = cdp_json_get(root, "decoder"), *added = cdp_json_get(root, "added_tokens");
+    if (!cJSON_IsObject(root) || !cJSON_IsObject(model))
+        return cdp_fail(CDP_BAD_MODEL, "%s: expected an object that holds a model", name);
     if (version != NULL && (!cJSON_IsString(version) || strcmp(version->valuestring, "1.0") != 0))
         return cdp_fail(CDP_BAD_MODEL, "%s: version is not \"1.0\"", name);
     CDP_TRY(check_model(name, model));
-    CDP_TRY(check_decoder(name, cdp_json_get(root, "decoder")));
-    CDP_TRY(read_normalizer(t, name, cdp_json_get(root, "normalizer")));
+    if (!cJSON_IsObject(cdp_json_get(model, "vocab")) || !cJSON_IsArray(cdp_json_get(model, "merges")))
+        return cdp_fail(CDP_BAD_MODEL, "%s: model: expected vocab, an object, and merges, an array", name);
+    if (added != NULL && !cJSON_IsNull(added) && !cJSON_IsArray(added))
+        return cdp_fail(CDP_BAD_MODEL, "%s: added_tokens is not an array", name);
+    return has_type(decoder, "ByteLevel") ? CDP_OK : unsupported(name, "decoder", decoder, "ByteLevel");
+}
+
+cdp_status cdp_tokenizer_fill(cdp_tokenizer *t, const char *name, const cJSON *root) {
+    const cJSON *model = cdp_json_get(root, "model"), *added = cdp_json_get(root, "added_tokens"), *item;
+    const int n_added = cJSON_IsArray(added) ? cJSON_GetArraySize(added) : 0;
+    int n_tokens;
+    size_t n_texts;
+    CDP_TRY(check_file(name, root));
+    CDP_TRY(cdp_normalizer_open(&t->normalizer, name, cdp_json_get(root, "normalizer")));
     CDP_TRY(cdp_pretokenizer_open(&t->pretokenizer, name, cdp_json_get(root, "pre_tokenizer")));
     if (!t->pretokenizer.is_byte_level)
         return cdp_fail(CDP_BAD_MODEL,
                         "%s: pre_tokenizer does not end in ByteLevel: only byte-level BPE is supported",
                         name);
-    CDP_TRY(count_ids(vocab, added, name, &n_tokens, &n_texts));
+    CDP_TRY(count_ids(cdp_json_get(model, "vocab"), added, name, &n_tokens, &n_texts));
     CDP_TRY(cdp_vocabulary_open(&t->vocabulary, n_tokens, n_texts));
-    CDP_TRY(read_vocab(t, name, vocab));
-    CDP_TRY(cdp_bpe_open(&t->bpe, &t->vocabulary, (size_t)cJSON_GetArraySize(merges)));
-    t->bpe.ignores_merges = flag(model, "ignore_merges");
-    CDP_TRY(read_merges(t, name, merges));
-    CDP_TRY(cdp_added_open(&t->raw, cJSON_GetArraySize(added)));
-    CDP_TRY(cdp_added_open(&t->normalized, cJSON_GetArraySize(added)));
-    cJSON_ArrayForEach(item, added) CDP_TRY(read_added(t, item));
-    CDP_TRY(read_post_processor(t, name, cdp_json_get(root, "post_processor")));
+    CDP_TRY(read_model(t, name, model));
+    CDP_TRY(cdp_added_open(&t->raw, n_added));
+    CDP_TRY(cdp_added_open(&t->normalized, n_added));
+    cJSON_ArrayForEach(item, added) CDP_TRY(read_added(t, name, item));
+    CDP_TRY(cdp_template_open(&t->extra, name, cdp_json_get(root, "post_processor"), &t->vocabulary));
     return build_bytes(t);
 }

@@ -16,26 +16,35 @@ typedef enum cdp_split_behavior {
     CDP_SPLIT_CONTIGUOUS,  /* one piece with the matches next to it */
 } cdp_split_behavior;
 
-typedef struct cdp_split_step {
+/* One step: a pattern that splits, or (regex is NULL) a space in front of each piece that has none. */
+typedef struct cdp_pre_step {
     cdp_regex *regex;
     cdp_split_behavior behavior;
     bool is_inverted; /* what does not match is the match */
-} cdp_split_step;
+} cdp_pre_step;
 
 enum { CDP_MAX_STEPS = 16 };
 
 typedef struct cdp_pretokenizer {
     int n_steps;
-    cdp_split_step steps[CDP_MAX_STEPS];
+    cdp_pre_step steps[CDP_MAX_STEPS];
     bool is_byte_level; /* the file ends in ByteLevel: pieces go to BPE as bytes */
-    bool adds_space;    /* ByteLevel's add_prefix_space: a text that does not begin with a space gets one */
 } cdp_pretokenizer;
+
+/* Pieces of a text, which is the caller's or, once a step has changed it, `own`. */
+typedef struct cdp_pieces {
+    const char *text;
+    cdp_bytes own;
+    cdp_spans spans;
+} cdp_pieces;
 
 /* From tokenizer.json's "pre_tokenizer" (may be NULL or null). `name` opens messages; what is not supported
  * is refused by name. Closed by cdp_pretokenizer_close, also after a failure. */
 cdp_status cdp_pretokenizer_open(cdp_pretokenizer *out, const char *name, const cJSON *json);
 void cdp_pretokenizer_close(cdp_pretokenizer *pretokenizer);
 
-/* The pieces of text[0, n), in order. Valid UTF-8. The caller frees pieces->data. */
+/* The pieces of text[0, n), in order, none of them empty. Valid UTF-8. cdp_pieces_free, also after a failure.
+ */
 cdp_status cdp_pretokenizer_split(const cdp_pretokenizer *pretokenizer, const char *text, size_t n,
-                                  cdp_spans *pieces);
+                                  cdp_pieces *out);
+void cdp_pieces_free(cdp_pieces *pieces);

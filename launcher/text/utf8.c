@@ -27,6 +27,22 @@ cdp_utf8_kind cdp_utf8_next(const unsigned char *s, size_t n, size_t *length_out
     return CDP_UTF8_WHOLE;
 }
 
+void cdp_utf8_add_valid(cdp_bytes *out, const char *text, size_t n) {
+    size_t kept = 0; /* what lies before it is in `out` */
+    for (size_t at = 0; at < n;) {
+        size_t length;
+        uint32_t code;
+        if (cdp_utf8_next((const unsigned char *)text + at, n - at, &length, &code) != CDP_UTF8_WHOLE) {
+            cdp_bytes_add(out, text + kept, at - kept);
+            cdp_bytes_add(out, "\xEF\xBF\xBD", 3); /* U+FFFD */
+            kept = at + length;
+        }
+        at += length;
+    }
+    if (n > kept)
+        cdp_bytes_add(out, text + kept, n - kept);
+}
+
 size_t cdp_utf8_before(const unsigned char *s, size_t end) {
     do
         end--;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -202,77 +203,200 @@ static void test_long_run(void **state) {
     cdp_tokenizer_close(tokenizer);
 }
 
-/* A tokenizer.json made of its own text: refused by name, or loaded. */
-static cdp_status open_text(const char *json) {
+/* What surrounds a model in a file that loads. */
+#define HEAD                                                                                                 \
+    "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"decoder\":{\"type\":"           \
+    "\"ByteLevel\"},"
+
+/* Copy `from` to a stream with every '@' as the 256 tokens of the bytes, ids 0 to 255. */
+static void put_json(FILE *stream, const char *from) {
+    for (; *from != '\0'; from++) {
+        if (*from != '@') {
+            fputc(*from, stream);
+            continue;
+        }
+        for (int byte = 0, other = 256; byte < 256; byte++) {
+            const bool is_own = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+            const int code = is_own ? byte : other++;
+            fprintf(stream, "%s\"\\u%04x\":%d", byte > 0 ? "," : "", (unsigned)code, byte);
+        }
+    }
+}
+
+/* A tokenizer.json made of its own text. */
+static cdp_status open_text(cdp_tokenizer **out, const char *json) {
     char dir[256], path[300];
     static int number;
     snprintf(dir, sizeof dir, "%s/tokenizer-%d", test_temp_dir(), number++);
-    snprintf(path, sizeof path, "mkdir -p %s", dir);
-    assert_int_equal(system(path), 0);
+    assert_int_equal(mkdir(dir, 0777), 0);
     snprintf(path, sizeof path, "%s/tokenizer.json", dir);
     FILE *file = fopen(path, "w");
-    fputs(json, file);
+    put_json(file, json);
     fclose(file);
-    cdp_tokenizer *tokenizer = NULL;
     cdp_error_clear();
-    const cdp_status st = cdp_tokenizer_open(&tokenizer, dir);
+    return cdp_tokenizer_open(out, dir);
+}
+
+static void expect_ids(const cdp_tokenizer *tokenizer, const char *from, size_t n, const int32_t *want,
+                       size_t n_want) {
+    int32_t *got;
+    size_t n_got;
+    assert_int_equal(cdp_tokenizer_encode(tokenizer, from, n, true, &got, &n_got), CDP_OK);
+    assert_int_equal(n_got, n_want);
+    assert_memory_equal(got, want, n_want * sizeof *want);
+    free(got);
+}
+
+/* Bytes that are no UTF-8 count as U+FFFD (EF BF BD), one a maximal subpart. */
+static void test_bad_utf8(void **state) {
+    (void)state;
+    cdp_tokenizer *tokenizer = NULL;
+    assert_int_equal(open_text(&tokenizer, "{" HEAD "\"model\":{\"vocab\":{@},\"merges\":[]}}"), CDP_OK);
+    static const int32_t two[] = {'a', 0xEF, 0xBF, 0xBD, 0xEF, 0xBF, 0xBD, 'b'};
+    static const int32_t one[] = {'a', 0xEF, 0xBF, 0xBD, 'b'};
+    expect_ids(tokenizer,
+               "a\xFF\xC0"
+               "b",
+               4, two, 8);
+    expect_ids(tokenizer,
+               "a\xF0\x9F\x98"
+               "b",
+               5, one, 5);
+    expect_ids(tokenizer, "a\xE2\x82", 3, one, 4);
+    expect_ids(tokenizer, "", 0, NULL, 0);
     cdp_tokenizer_close(tokenizer);
-    return st;
+}
+
+/* Two merges of one pair: the reference keeps the last rank. */
+static void test_duplicate_merges(void **state) {
+    (void)state;
+    static const char *const merges[] = {"\"a b\",\"b c\"", "\"a b\",\"b c\",\"a b\"",
+                                         "\"#version: 0.2\",[\"a\",\"b\"],\"b c\""};
+    static const int32_t want[][2] = {{256, 'c'}, {'a', 257}, {256, 'c'}};
+    for (int i = 0; i < 3; i++) {
+        cdp_tokenizer *tokenizer = NULL;
+        char json[512];
+        snprintf(json, sizeof json,
+                 "{" HEAD "\"model\":{\"vocab\":{@,\"ab\":256,\"bc\":257},\"merges\":[%s]}}", merges[i]);
+        assert_int_equal(open_text(&tokenizer, json), CDP_OK);
+        expect_ids(tokenizer, "abc", 3, want[i], 2);
+        cdp_tokenizer_close(tokenizer);
+    }
+}
+
+/* Blanks that rstrip takes are searched for tokens all the same; lstrip takes none that are taken. */
+static void test_strips(void **state) {
+    (void)state;
+    cdp_tokenizer *tokenizer = NULL;
+    assert_int_equal(
+        open_text(
+            &tokenizer,
+            "{\"added_tokens\":[{\"id\":300,\"content\":\"<x>\",\"rstrip\":true},{\"id\":301,\"content\":"
+            "\"\\n\"},{\"id\":302,\"content\":\"\\t\",\"lstrip\":true},{\"id\":303,\"content\":\"ww\","
+            "\"single_word\":true}]," HEAD "\"model\":{\"vocab\":{@},\"merges\":[]}}"),
+        CDP_OK);
+    static const int32_t plain[] = {300, 'a'}, newline[] = {300, 301, 'a'}, tab[] = {300, 'a'},
+                         left[] = {'a', 302}, word[] = {303, ' ', 'w', 'w', 'w', '-', 303};
+    expect_ids(tokenizer, "<x> a", 5, plain, 2);
+    expect_ids(tokenizer, "<x> \na", 6, newline, 3);
+    expect_ids(tokenizer, "<x> \ta", 6, tab, 2);
+    expect_ids(tokenizer, "a \t", 3, left, 2);
+    expect_ids(tokenizer, "ww www-ww", 9, word, 7);
+    cdp_tokenizer_close(tokenizer);
 }
 
 typedef struct refused_case {
     const char *json, *holds;
 } refused_case;
 
-#define HEAD                                                                                                 \
-    "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"decoder\":{\"type\":"           \
-    "\"ByteLevel\"},"
-#define BPE "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]}"
+#define BPE "\"model\":{\"type\":\"BPE\",\"vocab\":{@,\"ab\":256},\"merges\":[\"a b\"]}"
+#define MODEL(vocab, rest) "{" HEAD "\"model\":{\"vocab\":{" vocab "}," rest "}}"
+#define ADDED(list) "{\"added_tokens\":[" list "]," HEAD BPE "}"
+#define PRE(json) "{\"pre_tokenizer\":" json ",\"decoder\":{\"type\":\"ByteLevel\"}," BPE "}"
+#define POST(json) "{\"post_processor\":" json "," HEAD BPE "}"
+
+static const refused_case refused[] = {
+    {"[]", "object"},
+    {"{" HEAD "\"model\":{\"type\":\"Unigram\",\"vocab\":[],\"unk_id\":0}}", "Unigram"},
+    {"{" HEAD "\"model\":{\"type\":\"WordPiece\",\"vocab\":{}}}", "WordPiece"},
+    {"{\"version\":\"2.0\"," HEAD BPE "}", "version"},
+    {"{\"normalizer\":{\"type\":\"Lowercase\"}," HEAD BPE "}", "Lowercase"},
+    {"{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"Strip\"}]}," HEAD
+         BPE "}",
+     "Strip"},
+    {PRE("{\"type\":\"Metaspace\"}"), "Metaspace"},
+    {PRE("null"), "byte-level"},
+    {PRE("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"ByteLevel\"},{\"type\":\"Digits\"}]}"),
+     "Digits"},
+    {PRE("{\"type\":\"ByteLevel\",\"use_regex\":1}"), "use_regex"},
+    {PRE("{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Gone\"}"), "Gone"},
+    {PRE("{\"type\":\"Split\",\"pattern\":{},\"behavior\":\"Isolated\"}"), "pattern"},
+    {PRE("{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(a\"},\"behavior\":\"Isolated\"}"), "offset 2"},
+    {PRE("{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a-z&&[^b]]\"},\"behavior\":\"Isolated\"}"), "&&"},
+    {"{\"pre_tokenizer\":{\"type\":\"ByteLevel\"},\"decoder\":{\"type\":\"WordPiece\"}," BPE "}",
+     "WordPiece"},
+    {"{\"pre_tokenizer\":{\"type\":\"ByteLevel\"}," BPE "}", "decoder"},
+    {MODEL("@,\"ab\":-1", "\"merges\":[]"), "\"ab\""},
+    {MODEL("@,\"ab\":256.5", "\"merges\":[]"), "\"ab\""},
+    {MODEL("@,\"ab\":\"256\"", "\"merges\":[]"), "\"ab\""},
+    {MODEL("@,\"ab\":16777216", "\"merges\":[]"), "\"ab\""},
+    {MODEL("@,\"ab\":2147483648", "\"merges\":[]"), "\"ab\""},
+    {MODEL("@,\"ab\":97", "\"merges\":[]"), "id 97"},
+    {MODEL("@,\"\":256", "\"merges\":[]"), "empty"},
+    {MODEL("\"a\":0", "\"merges\":[]"), "byte 0x00"},
+    {MODEL("@", "\"merges\":{}"), "merges"},
+    {MODEL("@", "\"merges\":[\"a\"]"), "merge 0"},
+    {MODEL("@,\"ab\":256", "\"merges\":[\"a b\",\"a b c\"]"), "merge 1"},
+    {MODEL("@,\"ab\":256", "\"merges\":[[\"a\",\"b\",\"c\"]]"), "merge 0"},
+    {MODEL("@,\"ab\":256", "\"merges\":[[\"a\",\"\"]]"), "merge 0"},
+    {MODEL("@", "\"merges\":[[\"a\",\"b\"]]"), "merge 0: \"ab\""},
+    {MODEL("@,\"abc\":256", "\"merges\":[\"ab c\"]"), "merge 0"},
+    {MODEL("@", "\"merges\":[],\"dropout\":0.1"), "dropout"},
+    {MODEL("@", "\"merges\":[],\"byte_fallback\":true"), "byte_fallback"},
+    {MODEL("@", "\"merges\":[],\"continuing_subword_prefix\":\"##\""), "continuing_subword_prefix"},
+    {MODEL("@", "\"merges\":[],\"end_of_word_suffix\":\"</w>\""), "end_of_word_suffix"},
+    {MODEL("@", "\"merges\":[],\"unk_token\":\"<unk>\""), "<unk>"},
+    {ADDED("{\"id\":300,\"content\":\"\"}"), "entry 0"},
+    {ADDED("{\"id\":-1,\"content\":\"<x>\"}"), "entry 0"},
+    {ADDED("{\"id\":300,\"content\":\"<x>\",\"special\":\"yes\"}"), "special"},
+    {ADDED("{\"id\":97,\"content\":\"<x>\"}"), "another"},
+    {ADDED("{\"id\":300,\"content\":\"ab\"}"), "another"},
+    {ADDED("{\"id\":300,\"content\":\"<x>\"},{\"id\":300,\"content\":\"<y>\"}"), "<y>"},
+    {ADDED("{\"id\":300,\"content\":\"<x>\"},{\"id\":301,\"content\":\"<x>\"}"), "twice"},
+    {POST("{\"type\":\"RobertaProcessing\"}"), "RobertaProcessing"},
+    {POST("{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\"}},{\"Sequence\":{"
+          "\"id\":\"A\"}}],"
+          "\"special_tokens\":{}}"),
+     "<s>"},
+    {POST("{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\"}},{\"Sequence\":{"
+          "\"id\":\"A\"}}],"
+          "\"special_tokens\":{\"<s>\":{\"id\":\"<s>\",\"ids\":[999]}}}"),
+     "vocabulary"},
+    {POST("{\"type\":\"TemplateProcessing\",\"single\":[],\"special_tokens\":{}}"), "text"},
+};
 
 static void test_refused(void **state) {
     (void)state;
-    static const refused_case cases[] = {
-        {"[]", "object"},
-        {"{" HEAD "\"model\":{\"type\":\"Unigram\",\"vocab\":{},\"merges\":[]}}", "Unigram"},
-        {"{\"version\":\"2.0\"," HEAD BPE "}", "version"},
-        {"{\"normalizer\":{\"type\":\"Lowercase\"}," HEAD BPE "}", "Lowercase"},
-        {"{\"pre_tokenizer\":{\"type\":\"Metaspace\"},\"decoder\":{\"type\":\"ByteLevel\"}," BPE "}",
-         "Metaspace"},
-        {"{\"pre_tokenizer\":{\"type\":\"ByteLevel\"},\"decoder\":{\"type\":\"WordPiece\"}," BPE "}",
-         "WordPiece"},
-        {"{" HEAD "\"model\":{\"vocab\":{\"a\":-1},\"merges\":[]}}", "\"a\""},
-        {"{" HEAD "\"model\":{\"vocab\":{\"a\":1.5},\"merges\":[]}}", "\"a\""},
-        {"{" HEAD "\"model\":{\"vocab\":{\"a\":2147483648},\"merges\":[]}}", "\"a\""},
-        {"{" HEAD "\"model\":{\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}", "id 0"},
-        {"{" HEAD "\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a\"]}}", "merge 0"},
-        {"{" HEAD "\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a b c\"]}}", "merge 0"},
-        {"{" HEAD "\"model\":{\"vocab\":{\"a\":0,\"b\":1},\"merges\":[[\"a\",\"b\"]]}}", "merge 0"},
-        {"{\"added_tokens\":[{\"id\":5,\"content\":\"\"}]," HEAD BPE "}", "added_tokens"},
-        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(a\"},\"behavior\":\"Isolated\"},"
-         "\"decoder\":{\"type\":"
-         "\"ByteLevel\"}," BPE "}",
-         "offset 2"},
-        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a-z&&[^b]]\"},\"behavior\":"
-         "\"Isolated\"},\"decoder\":"
-         "{\"type\":\"ByteLevel\"}," BPE "}",
-         "&&"},
-        {"{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\"}"
-         "}],\"special_tokens\":"
-         "{}}," HEAD BPE "}",
-         "special token"},
-    };
-    assert_int_equal(open_text("{" HEAD BPE "}"), CDP_OK);
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        if (open_text(cases[i].json) != CDP_BAD_MODEL || strstr(cdp_error_message(), cases[i].holds) == NULL)
-            fail_msg("case %zu: \"%s\" does not hold \"%s\"", i, cdp_error_message(), cases[i].holds);
+    cdp_tokenizer *tokenizer = NULL;
+    assert_int_equal(open_text(&tokenizer, "{" HEAD BPE "}"), CDP_OK);
+    cdp_tokenizer_close(tokenizer);
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        if (open_text(&tokenizer, refused[i].json) != CDP_BAD_MODEL ||
+            strstr(cdp_error_message(), refused[i].holds) == NULL)
+            fail_msg("case %zu: \"%s\" does not hold \"%s\"", i, cdp_error_message(), refused[i].holds);
+        assert_null(tokenizer);
     }
+    cdp_error_clear();
+    assert_int_equal(cdp_tokenizer_open(&tokenizer, test_path("tests/golden")), CDP_NO_INPUT);
     cdp_error_clear();
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_vectors),  cmocka_unit_test(test_streams), cmocka_unit_test(test_embedded),
-        cmocka_unit_test(test_long_run), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_vectors),  cmocka_unit_test(test_streams),
+        cmocka_unit_test(test_embedded), cmocka_unit_test(test_long_run),
+        cmocka_unit_test(test_bad_utf8), cmocka_unit_test(test_duplicate_merges),
+        cmocka_unit_test(test_strips),   cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
