@@ -305,6 +305,24 @@ static void test_strips(void **state) {
     cdp_tokenizer_close(tokenizer);
 }
 
+/* The longest of the tokens that begin at one place; and ids of the post-processor on both sides. */
+static void test_longest_and_template(void **state) {
+    (void)state;
+    cdp_tokenizer *tokenizer = NULL;
+    assert_int_equal(
+        open_text(
+            &tokenizer,
+            "{\"added_tokens\":[{\"id\":300,\"content\":\"<x>\"},{\"id\":301,\"content\":\"<x>yz\"},"
+            "{\"id\":302,\"content\":\"<x>y\"}],\"post_processor\":{\"type\":\"TemplateProcessing\","
+            "\"single\":[{\"SpecialToken\":{\"id\":\"B\"}},{\"Sequence\":{\"id\":\"A\"}},{\"SpecialToken\":"
+            "{\"id\":\"E\"}}],\"special_tokens\":{\"B\":{\"id\":\"B\",\"ids\":[300]},\"E\":{\"id\":\"E\","
+            "\"ids\":[301,302]}}}," HEAD "\"model\":{\"vocab\":{@},\"merges\":[]}}"),
+        CDP_OK);
+    static const int32_t want[] = {300, 302, 301, 300, 'z', 301, 302};
+    expect_ids(tokenizer, "<x>y<x>yz<x>z", 13, want, 7);
+    cdp_tokenizer_close(tokenizer);
+}
+
 typedef struct refused_case {
     const char *json, *holds;
 } refused_case;
@@ -393,10 +411,15 @@ static void test_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_vectors),  cmocka_unit_test(test_streams),
-        cmocka_unit_test(test_embedded), cmocka_unit_test(test_long_run),
-        cmocka_unit_test(test_bad_utf8), cmocka_unit_test(test_duplicate_merges),
-        cmocka_unit_test(test_strips),   cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_vectors),
+        cmocka_unit_test(test_streams),
+        cmocka_unit_test(test_embedded),
+        cmocka_unit_test(test_long_run),
+        cmocka_unit_test(test_bad_utf8),
+        cmocka_unit_test(test_duplicate_merges),
+        cmocka_unit_test(test_strips),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_longest_and_template),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
