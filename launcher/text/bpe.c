@@ -28,8 +28,11 @@ size_t cdp_byte_char(unsigned char byte, char out[2]) {
 }
 
 int cdp_char_byte(uint32_t code) {
-    for (int byte = 0; byte < 256 && code < 512; byte++)
-        if (byte_code(byte) == code)
+    if (code < 256)
+        return is_own_char((int)code) ? (int)code : -1;
+    uint32_t left = code - 256;
+    for (int byte = 0; byte < 256; byte++)
+        if (!is_own_char(byte) && left-- == 0)
             return byte;
     return -1;
 }
