@@ -1,8 +1,15 @@
-/* launcher/engine.h - rank 0: sequences in, steps out, logits back.
+/* launcher/engine.h - rank 0: sequences in, steps out, logits back; keeps every stage busy.
  *
- * A prompt goes through in chunks, one behind the other: chunk 2 is in stage 0 while chunk 1 is in stage 1.
- * Rank 0 owns the numbers of the KV blocks and tells the stages in the step header which block holds which 16
- * positions. One sequence at a time today; one sequence alone cannot use more than one stage at a time.
+ *     waiting --a slot and blocks are free--> prompt, chunk by chunk --> one row a step --> ended
+ *        ^                                                                     |
+ *        +---- put back and computed again when the KV blocks run out ---------+   (the youngest first)
+ *
+ * As many steps are in flight as the pipeline has seats. A step holds decoding rows of its share of the
+ * sequences (all of them divided by the stages, so that each stage has one such step) and, in the rows that
+ * are left, chunks of prompts, one behind the other. A sequence enters and leaves between two steps. Rank 0
+ * owns the numbers of the KV blocks and tells the stages in the step header which block holds which 16
+ * positions. What a sequence gets to see does not depend on its company: the kernels see to the bits, the
+ * engine to the order.
  */
 #pragma once
 
@@ -10,19 +17,37 @@
 
 typedef struct cdp_engine cdp_engine;
 
-/* The caller closes *out; the pipeline outlives it. */
+/* The caller closes *out; the pipeline outlives it. The engine becomes the pipeline's sink. */
 cdp_status cdp_engine_open(cdp_engine **out, cdp_pipeline *pipeline, const cdp_model_card *card,
                            const cdp_plan *plan);
 void cdp_engine_close(cdp_engine *engine); /* NULL is fine */
 
-typedef enum cdp_wants { CDP_WANTS_NONE, CDP_WANTS_LAST, CDP_WANTS_ALL } cdp_wants;
+enum { CDP_NO_TOKEN = -1 };
 
-/* Begin a new sequence that will reach at most `limit` tokens (prompt and answer): frees the blocks of the
- * one before and picks the rope list (longrope: the long one when limit > its original length). CDP_BAD_DATA
- * when limit is above the plan's ctx. */
-cdp_status cdp_engine_start(cdp_engine *engine, int limit);
+typedef struct cdp_request {
+    const int32_t *prompt; /* copied */
+    int n_prompt;          /* at least 1 */
+    int limit;             /* tokens it may reach, prompt and answer; at most the plan's ctx */
+    bool wants_all;        /* logits of every row (score); else of the prompt's last and of each answer row */
+    /* A row's logits, (vocab) f32, in the order of positions. Of the newest row: the token that comes next in
+     * *next_out, or leave CDP_NO_TOKEN there to end the sequence. */
+    cdp_status (*on_logits)(void *of, const cdp_row *row, const float *logits, int32_t *next_out);
+    void (*on_end)(void *of); /* the sequence has ended, also at its limit; may be NULL */
+    void *of;
+} cdp_request;
 
-/* Append n tokens to the sequence, in chunks; the rows named by `wants` reach the sink, in order. Returns
- * when all of them have, or with CDP_STOPPED between two chunks when a stop is wanted. */
-cdp_status cdp_engine_feed(cdp_engine *engine, const int32_t *tokens, int n, cdp_wants wants,
-                           cdp_logits_sink sink, void *of);
+/* Queue a sequence. Picks the rope list by its limit (longrope: the long one when limit > its original
+ * length). CDP_BAD_DATA when the limit is above the plan's ctx or below the prompt. */
+cdp_status cdp_engine_submit(cdp_engine *engine, const cdp_request *request);
+
+/* One turn: put as many steps in flight as there is work and room for, then one turn of the pipeline. */
+cdp_status cdp_engine_turn(cdp_engine *engine);
+
+/* True when every sequence has ended and nothing is in flight. */
+bool cdp_engine_is_idle(const cdp_engine *engine);
+
+/* Turn until idle; CDP_STOPPED when a signal asks for a stop. */
+cdp_status cdp_engine_run(cdp_engine *engine);
+
+/* Times a sequence was put back for want of KV blocks. */
+uint64_t cdp_engine_n_put_back(const cdp_engine *engine);

@@ -74,7 +74,7 @@ static cdp_status find_place(cdp_run *run, cdp_place *place) {
     return cdp_place_find(place, run->options, run->world, run->n_threads, run->tier);
 }
 
-static cdp_status make_plan(cdp_run *run, const cdp_place *places, int n_tokens) {
+static cdp_status make_plan(cdp_run *run, const cdp_place *places, int n_tokens, int max_batch) {
     const cdp_options *o = run->options;
     cdp_plan_request *request = calloc(1, sizeof *request);
     if (request == NULL)
@@ -88,7 +88,7 @@ static cdp_status make_plan(cdp_run *run, const cdp_place *places, int n_tokens)
     request->run = (cdp_run_shape){.dtype = dtype,
                                    .kv_dtype = dtype_of(o->kv_dtype, dtype),
                                    .ctx = o->ctx > 0 ? o->ctx : n_tokens,
-                                   .max_batch = 1,
+                                   .max_batch = max_batch > 0 ? max_batch : 1,
                                    .chunk = o->chunk > 0 ? o->chunk : DEFAULT_CHUNK,
                                    .n_ranks = run->size};
     cdp_status st = CDP_OK;
@@ -121,7 +121,7 @@ static cdp_status decide(cdp_run *run, const cdp_job_spec *job, const cdp_place 
     if (st == CDP_OK && run->rank == 0)
         st = job->prepare(run, job->of, &n_tokens);
     if (st == CDP_OK && run->rank == 0)
-        st = make_plan(run, places, n_tokens);
+        st = make_plan(run, places, n_tokens, job->max_batch);
     free(places);
     return st;
 }

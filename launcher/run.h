@@ -24,6 +24,7 @@ typedef struct cdp_job_spec {
     cdp_status (*prepare)(cdp_run *run, void *of, int *n_tokens_out);
     cdp_status (*work)(cdp_run *run, void *of);
     void *of;
+    int max_batch;        /* sequences at once; 0: one */
     bool opens_tokenizer; /* the job reads or writes text, where the model has a tokenizer */
 } cdp_job_spec;
 

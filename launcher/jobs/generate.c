@@ -119,7 +119,7 @@ static bool is_eos(const generate_job *job, int32_t token) {
 }
 
 /* The row of the newest token is here: draw the next one. */
-static cdp_status on_logits(void *of, const cdp_row *row, const float *logits) {
+static cdp_status on_logits(void *of, const cdp_row *row, const float *logits, int32_t *next_out) {
     generate_job *job = of;
     const int vocab = job->run->card->vocab;
     job->figures.logits_hash =
@@ -136,29 +136,26 @@ static cdp_status on_logits(void *of, const cdp_row *row, const float *logits) {
     CDP_TRY(cdp_answer_add(&job->answer, token, ends));
     if (ends || job->answer.is_stopped)
         job->finish_reason = "stop";
+    else
+        *next_out = token;
     return CDP_OK;
 }
 
 static cdp_status generate(cdp_run *run, generate_job *job) {
     const int n_prompt = (int)job->prompt.n_ids;
-    job->finish_reason = NULL;
+    const cdp_request request = {.prompt = job->prompt.ids,
+                                 .n_prompt = n_prompt,
+                                 .limit = job->limit,
+                                 .on_logits = on_logits,
+                                 .of = job};
     job->began_ns = cdp_now_ns();
-    CDP_TRY(cdp_engine_start(run->engine, job->limit));
-    if (n_prompt == job->limit) {
+    if (n_prompt < job->limit) { /* else there is no room for an answer */
+        CDP_TRY(cdp_engine_submit(run->engine, &request));
+        CDP_TRY(cdp_engine_run(run->engine));
+    }
+    if (job->finish_reason == NULL)
         job->finish_reason = "length";
-        return CDP_OK;
-    }
-    cdp_status st = cdp_engine_feed(run->engine, job->prompt.ids, n_prompt, CDP_WANTS_LAST, on_logits, job);
-    while (st == CDP_OK && job->finish_reason == NULL) {
-        if (n_prompt + job->n_tokens == job->limit)
-            job->finish_reason = "length";
-        else if (cdp_stop_wanted())
-            st = CDP_STOPPED;
-        else
-            st = cdp_engine_feed(run->engine, &job->tokens[job->n_tokens - 1], 1, CDP_WANTS_LAST, on_logits,
-                                 job);
-    }
-    return st;
+    return CDP_OK;
 }
 
 static cdp_status work(cdp_run *run, void *of) {
@@ -245,7 +242,7 @@ static void close_job(generate_job *job) {
 
 cdp_status cdp_job_generate(cdp_run *run, cdp_options *options, cdp_world *world) {
     generate_job job = {.options = options, .run = run};
-    const cdp_job_spec spec = {prepare, work, &job, true};
+    const cdp_job_spec spec = {.prepare = prepare, .work = work, .of = &job, .opens_tokenizer = true};
     cdp_status st = cdp_run_job(run, options, world, &spec);
     if (run->rank == 0 && (st == CDP_OK || st == CDP_STOPPED)) {
         if (options->json && print_json(run, &job) != CDP_OK)

@@ -71,8 +71,9 @@ static cdp_status end_logits(score_job *job) {
     return closed == 0 ? CDP_OK : write_failed(job);
 }
 
-static cdp_status on_logits(void *of, const cdp_row *row, const float *logits) {
+static cdp_status on_logits(void *of, const cdp_row *row, const float *logits, int32_t *next_out) {
     score_job *job = of;
+    (void)next_out; /* nothing comes after the text */
     const int vocab = job->run->card->vocab;
     const size_t next = (size_t)row->position + 1;
     job->figures.logits_hash =
@@ -95,8 +96,14 @@ static cdp_status work(cdp_run *run, void *of) {
     if (job->options->logits != NULL)
         CDP_TRY(begin_logits(job));
     const int64_t began = cdp_now_ns();
-    CDP_TRY(cdp_engine_start(run->engine, n));
-    CDP_TRY(cdp_engine_feed(run->engine, job->prompt.ids, n, CDP_WANTS_ALL, on_logits, job));
+    const cdp_request request = {.prompt = job->prompt.ids,
+                                 .n_prompt = n,
+                                 .limit = n,
+                                 .wants_all = true,
+                                 .on_logits = on_logits,
+                                 .of = job};
+    CDP_TRY(cdp_engine_submit(run->engine, &request));
+    CDP_TRY(cdp_engine_run(run->engine));
     job->figures.n_prompt = n;
     job->figures.first_token_s = (double)(cdp_now_ns() - began) * 1e-9;
     return job->logits != NULL ? end_logits(job) : CDP_OK;
@@ -148,7 +155,7 @@ static void print_table(const cdp_run *run, const score_job *job) {
 
 cdp_status cdp_job_score(cdp_run *run, cdp_options *options, cdp_world *world) {
     score_job job = {.options = options, .run = run};
-    const cdp_job_spec spec = {prepare, work, &job, true};
+    const cdp_job_spec spec = {.prepare = prepare, .work = work, .of = &job, .opens_tokenizer = true};
     cdp_status st = cdp_run_job(run, options, world, &spec);
     if (run->rank == 0 && st == CDP_OK) {
         if (options->json)
