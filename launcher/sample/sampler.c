@@ -2,21 +2,17 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
+
+#include "launcher/sample/candidates.h"
 
 enum { PURPOSE_TOKEN = 0 };
 
-typedef struct candidate {
-    int32_t id;
-    double z; /* logit after penalties and temperature, then probability */
-} candidate;
-
 struct cdp_sampler {
     int vocab;
-    double *z;             /* (vocab) */
-    int32_t *counts;       /* (vocab) times in the answer; all 0 between calls */
-    bool *is_seen;         /* (vocab) in prompt or answer; all false between calls */
-    candidate *candidates; /* (vocab) */
+    double *z;       /* (vocab) logits, then after penalties */
+    int32_t *counts; /* (vocab) times in the answer; all 0 between calls */
+    bool *is_seen;   /* (vocab) in prompt or answer; all false between calls */
+    cdp_candidates *candidates;
 };
 
 cdp_sampling cdp_sampling_default(void) {
@@ -26,26 +22,29 @@ cdp_sampling cdp_sampling_default(void) {
 cdp_status cdp_sampler_open(cdp_sampler **out, int vocab) {
     *out = NULL;
     cdp_sampler *s = calloc(1, sizeof *s);
-    const size_t n = (size_t)vocab;
-    if (s != NULL) {
-        s->vocab = vocab;
-        s->z = calloc(n, sizeof *s->z);
-        s->counts = calloc(n, sizeof *s->counts);
-        s->is_seen = calloc(n, sizeof *s->is_seen);
-        s->candidates = calloc(n, sizeof *s->candidates);
-    }
-    if (s == NULL || s->z == NULL || s->counts == NULL || s->is_seen == NULL || s->candidates == NULL) {
-        cdp_sampler_close(s);
+    if (s == NULL)
         return cdp_fail(CDP_SYSTEM, "no memory to sample from %d tokens", vocab);
-    }
-    *out = s;
-    return CDP_OK;
+    const size_t n = (size_t)vocab;
+    s->vocab = vocab;
+    s->z = calloc(n, sizeof *s->z);
+    s->counts = calloc(n, sizeof *s->counts);
+    s->is_seen = calloc(n, sizeof *s->is_seen);
+    cdp_status st = CDP_OK;
+    if (s->z == NULL || s->counts == NULL || s->is_seen == NULL)
+        st = cdp_fail(CDP_SYSTEM, "no memory to sample from %d tokens", vocab);
+    else
+        st = cdp_candidates_open(&s->candidates, vocab);
+    if (st != CDP_OK)
+        cdp_sampler_close(s);
+    else
+        *out = s;
+    return st;
 }
 
 void cdp_sampler_close(cdp_sampler *s) {
     if (s == NULL)
         return;
-    free(s->candidates);
+    cdp_candidates_close(s->candidates);
     free(s->is_seen);
     free(s->counts);
     free(s->z);
@@ -63,12 +62,15 @@ static cdp_status load(cdp_sampler *s, const float *logits) {
     return largest > -INFINITY ? CDP_OK : cdp_fail(CDP_BAD_DATA, "non-finite logits: every id has -inf");
 }
 
-/* Repetition looks at prompt and answer, once per id; presence and frequency at the answer alone. */
+/* Repetition looks at prompt and answer, once per id; presence and frequency at the answer alone. An id that
+ * has no logit has nothing to weaken. */
 static void penalise(cdp_sampler *s, const cdp_sampling *p, const cdp_history *h) {
     if (p->repetition_penalty == 1 && p->presence_penalty == 0 && p->frequency_penalty == 0)
         return;
     for (size_t i = 0; i < h->n_prompt + h->n_answer; i++) {
         const int32_t id = i < h->n_prompt ? h->prompt[i] : h->answer[i - h->n_prompt];
+        if (id < 0 || id >= s->vocab)
+            continue;
         s->counts[id] += i >= h->n_prompt;
         s->is_seen[id] = true;
     }
@@ -80,14 +82,6 @@ static void penalise(cdp_sampler *s, const cdp_sampling *p, const cdp_history *h
         s->counts[id] = 0;
         s->is_seen[id] = false;
     }
-}
-
-/* Larger first, ties by id. */
-static int larger_first(const void *a, const void *b) {
-    const candidate *x = a, *y = b;
-    if (x->z != y->z)
-        return x->z > y->z ? -1 : 1;
-    return (x->id > y->id) - (x->id < y->id);
 }
 
 static int ascending(const void *a, const void *b) {
@@ -121,49 +115,17 @@ static double kth_largest(const double *z, int vocab, int k, double *heap) {
     return heap[0];
 }
 
-/* Top-k: ties with the k-th largest stay. */
-static cdp_status keep_top_k(cdp_sampler *s, int k, int *n_out) {
-    double limit = -INFINITY;
-    if (k > 0 && k < s->vocab) {
-        double *heap = malloc((size_t)k * sizeof *heap);
-        if (heap == NULL)
-            return cdp_fail(CDP_SYSTEM, "no memory for the top %d", k);
-        limit = kth_largest(s->z, s->vocab, k, heap);
-        free(heap);
-    }
-    int n = 0;
-    for (int id = 0; id < s->vocab; id++)
-        if (s->z[id] >= limit && s->z[id] > -INFINITY)
-            s->candidates[n++] = (candidate){id, s->z[id]};
-    *n_out = n;
+/* The smallest z that top-k leaves; ties with it stay. */
+static cdp_status top_k_limit(const cdp_sampler *s, int k, double *limit_out) {
+    *limit_out = -INFINITY;
+    if (k <= 0 || k >= s->vocab)
+        return CDP_OK;
+    double *heap = malloc((size_t)k * sizeof *heap);
+    if (heap == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for the top %d", k);
+    *limit_out = kth_largest(s->z, s->vocab, k, heap);
+    free(heap);
     return CDP_OK;
-}
-
-/* z -> probabilities of the first n candidates, which are sorted. */
-static void softmax(candidate *c, int n) {
-    const double largest = c[0].z;
-    double sum = 0;
-    for (int i = 0; i < n; i++)
-        sum += c[i].z = exp(c[i].z - largest);
-    for (int i = 0; i < n; i++)
-        c[i].z /= sum;
-}
-
-/* Top-p from the smallest up: ids go while the sum so far is at most 1 - p. Then min-p. Sorted probabilities
- * in, renormalised probabilities out; returns how many stay. */
-static int cut_tail(candidate *c, int n, const cdp_sampling *p) {
-    double tail = 0;
-    int kept = n;
-    while (p->top_p < 1 && kept > 1 && tail + c[kept - 1].z <= 1 - p->top_p)
-        tail += c[--kept].z;
-    while (p->min_p > 0 && kept > 1 && c[kept - 1].z < p->min_p * c[0].z)
-        kept--;
-    double sum = 0;
-    for (int i = 0; i < kept; i++)
-        sum += c[i].z;
-    for (int i = 0; i < kept; i++)
-        c[i].z /= sum;
-    return kept;
 }
 
 /* The first largest after penalties. */
@@ -175,50 +137,55 @@ static int32_t greedy(const cdp_sampler *s) {
     return (int32_t)best;
 }
 
-/* Candidates with their probabilities, largest first. */
-static cdp_status distribution(cdp_sampler *s, const float *logits, const cdp_sampling *p,
-                               const cdp_history *history, int *n_out) {
+/* Candidates with their weights. The largest z goes before the division: a tiny temperature then leaves the
+ * largest alone instead of making infinities of all. */
+static cdp_status gather(cdp_sampler *s, const cdp_sampling *p, double largest) {
+    double limit;
+    CDP_TRY(top_k_limit(s, p->top_k, &limit));
+    cdp_candidates_clear(s->candidates);
+    for (int id = 0; id < s->vocab; id++) {
+        if (s->z[id] < limit)
+            continue;
+        const double weight = s->z[id] == largest ? 1 : exp((s->z[id] - largest) / p->temperature);
+        if (weight > 0) /* not -inf, and e^z has not run out of double */
+            cdp_candidates_add(s->candidates, (int32_t)id, weight);
+    }
+    cdp_candidates_arrange(s->candidates);
+    if (p->top_p < 1)
+        cdp_candidates_cut_top_p(s->candidates, p->top_p);
+    if (p->min_p > 0)
+        cdp_candidates_cut_min_p(s->candidates, p->min_p);
+    return CDP_OK;
+}
+
+static cdp_status prepare(cdp_sampler *s, const float *logits, const cdp_sampling *p,
+                          const cdp_history *history) {
     CDP_TRY(load(s, logits));
     penalise(s, p, history);
-    if (p->temperature == 0) {
-        s->candidates[0] = (candidate){greedy(s), 1};
-        *n_out = 1;
-        return CDP_OK;
-    }
-    for (int id = 0; id < s->vocab; id++)
-        s->z[id] /= p->temperature;
-    int n = 0;
-    CDP_TRY(keep_top_k(s, p->top_k, &n));
-    qsort(s->candidates, (size_t)n, sizeof *s->candidates, larger_first);
-    softmax(s->candidates, n);
-    n = cut_tail(s->candidates, n, p);
-    while (n > 1 && s->candidates[n - 1].z == 0) /* e^z ran out of double */
-        n--;
-    *n_out = n;
+    const int32_t best = greedy(s);
+    if (!isfinite(s->z[best]))
+        return cdp_fail(CDP_BAD_DATA, "non-finite logits: the penalties make %g of id %d", s->z[best], best);
+    if (p->temperature > 0)
+        return gather(s, p, s->z[best]);
+    cdp_candidates_clear(s->candidates);
+    cdp_candidates_add(s->candidates, best, 1);
+    cdp_candidates_arrange(s->candidates);
     return CDP_OK;
 }
 
 cdp_status cdp_sampler_draw(cdp_sampler *s, const float *logits, const cdp_sampling *sampling,
                             const cdp_history *history, const char *id, int64_t position,
                             int32_t *token_out) {
-    int n = 0;
-    CDP_TRY(distribution(s, logits, sampling, history, &n));
+    CDP_TRY(prepare(s, logits, sampling, history));
     const double u = cdp_random_unit(sampling->seed, id, position, PURPOSE_TOKEN);
-    double sum = 0;
-    int at = 0;
-    while (at < n - 1 && (sum += s->candidates[at].z) <= u)
-        at++;
-    *token_out = s->candidates[at].id;
+    *token_out = cdp_candidates_pick(s->candidates, u);
     return CDP_OK;
 }
 
 cdp_status cdp_sampler_distribution(cdp_sampler *s, const float *logits, const cdp_sampling *sampling,
                                     const cdp_history *history, int32_t *ids_out, double *probs_out,
                                     int *n_out) {
-    CDP_TRY(distribution(s, logits, sampling, history, n_out));
-    for (int i = 0; i < *n_out; i++) {
-        ids_out[i] = s->candidates[i].id;
-        probs_out[i] = s->candidates[i].z;
-    }
+    CDP_TRY(prepare(s, logits, sampling, history));
+    *n_out = cdp_candidates_list(s->candidates, ids_out, probs_out);
     return CDP_OK;
 }

@@ -37,7 +37,9 @@ cdp_status cdp_sampler_open(cdp_sampler **out, int vocab);
 void cdp_sampler_close(cdp_sampler *sampler); /* NULL is fine */
 
 /* Draw the token for `position` of the sequence `id` ("" for generate). logits: (vocab) f32, left as they
- * are. Non-finite logits (a NaN, +inf, or nothing above -inf): CDP_BAD_DATA "non-finite logits". */
+ * are. Non-finite logits (a NaN, +inf, or nothing above -inf): CDP_BAD_DATA "non-finite logits"; the same
+ * where penalties make an infinity of the largest. Ids of the history outside the vocabulary are passed over.
+ */
 cdp_status cdp_sampler_draw(cdp_sampler *sampler, const float *logits, const cdp_sampling *sampling,
                             const cdp_history *history, const char *id, int64_t position, int32_t *token_out);
 
@@ -50,7 +52,7 @@ cdp_status cdp_sampler_distribution(cdp_sampler *sampler, const float *logits, c
 /* log softmax of the raw row (after no temperature, before penalties) at one id, natural logarithm. */
 double cdp_logprob(const float *logits, int vocab, int32_t id);
 
-/* The n likeliest ids and their log probabilities, largest first, ties by id. */
+/* The n likeliest ids (n <= vocab) and their log probabilities, largest first, ties by id. */
 void cdp_top_logprobs(const float *logits, int vocab, int n, int32_t *ids_out, double *logprobs_out);
 
 /* A number in [0, 1) that depends on its arguments alone. purpose separates draws of one position. */
