@@ -35,5 +35,19 @@ typedef struct command_row {
 } command_row;
 extern const command_row cdp_command_rows[CDP_N_COMMANDS];
 
+/* Put a value into its field. `where` is what the person wrote, the flag or the variable, for the message. */
+cdp_status cdp_option_set(cdp_options *out, const option_row *row, const char *where, const char *value);
+
+/* Whether `word` may stand instead of a number at this command (CDP_HELP: at any). */
+bool cdp_option_takes_word(const option_row *row, cdp_command command);
+
+/* "CDPIPE_MAX_GPU_MEMORY" of --max-gpu-memory. */
+void cdp_option_variable(char *out, size_t out_size, const option_row *row);
+
+/* CDP_USAGE with the nearest option, the commands that have the option, the nearest command. */
+cdp_status cdp_option_unknown(const char *given, size_t n, cdp_command command);
+cdp_status cdp_option_foreign(const option_row *row, cdp_command command);
+cdp_status cdp_command_unknown(const char *given);
+
 /* All values at their defaults. */
 void cdp_options_defaults(cdp_options *out);

@@ -23,8 +23,16 @@ typedef enum cdp_command {
     CDP_MAN,
 } cdp_command;
 
+/* Who gave an option; the later one wins. */
+typedef enum cdp_origin {
+    CDP_FROM_DEFAULT,
+    CDP_FROM_ENVIRONMENT,
+    CDP_FROM_COMMAND_LINE,
+} cdp_origin;
+
 enum {
     CDP_MAX_STOPS = 16,
+    CDP_MAX_OPTIONS = 128,
     CDP_OPTION_MAX = -1, /* --ctx max, --max-batch max, --num-gpus all */
 };
 
@@ -57,6 +65,8 @@ typedef struct cdp_options {
     double step_timeout;
     bool check_weights, json, quiet;
 
+    unsigned char origin[CDP_MAX_OPTIONS]; /* cdp_origin of each row of the table */
+
     char *memory; /* of an unpacked set of options */
 } cdp_options;
 
@@ -66,8 +76,16 @@ cdp_status cdp_options_parse(cdp_options *out, int argc, char **argv);
 /* Free what cdp_options_unpack made. */
 void cdp_options_close(cdp_options *options);
 
-/* The options that differ from their defaults as bytes, for the other ranks, and back. The caller frees
- * *bytes. */
+/* Who gave --NAME (without the dashes); CDP_FROM_DEFAULT where nobody did, or where there is no such option.
+ */
+cdp_origin cdp_options_origin(const cdp_options *options, const char *name);
+
+/* The words after the program's name as one printable text. Two command lines have equal texts only if they
+ * are equal: words that hold blanks, quotes or nothing are quoted. The caller frees *out. */
+cdp_status cdp_options_argv_text(char **out, int argc, char **argv);
+
+/* The options that were given or differ from their defaults as bytes, for the other ranks, and back. The
+ * caller frees *bytes. */
 cdp_status cdp_options_pack(const cdp_options *options, char **bytes, size_t *n_out);
 cdp_status cdp_options_unpack(cdp_options *out, const char *bytes, size_t n);
 
