@@ -32,9 +32,9 @@ struct cdp_engine {
     int64_t n_free_blocks;
     sequence **sequences; /* in order of submission; ended ones leave */
     int n_sequences, room;
-    sequence **by_slot; /* (max_batch) */
-    int32_t *freed;     /* (max_batch) slots whose tables the next step forgets */
-    int n_freed;
+    sequence **by_slot;  /* (max_batch) */
+    int32_t *freed;      /* (max_batch) slots whose tables the next step forgets */
+    int n_freed, n_told; /* the first n_told of them stand in the step being built */
     uint64_t n_submitted, n_put_back;
 };
 
@@ -202,14 +202,14 @@ static bool is_worth_admitting(const cdp_engine *e, const sequence *s) {
     return n_active == 0 || e->n_free_blocks >= n_needed + n_active;
 }
 
-/* A slot for a waiting sequence. A slot that was freed since the last step stays untouched until the stages
- * have been told, so that one step never both forgets and fills it. */
+/* A slot for a waiting sequence. A slot that was freed while this step was built waits for the next one,
+ * because its free command must stand before any append. */
 static bool admit(cdp_engine *e, sequence *s) {
     if (!is_worth_admitting(e, s))
         return false;
     for (int slot = 0; slot < e->plan->run.max_batch; slot++) {
         bool is_free = e->by_slot[slot] == NULL;
-        for (int i = 0; i < e->n_freed; i++)
+        for (int i = e->n_told; i < e->n_freed; i++)
             is_free &= e->freed[i] != slot;
         if (is_free) {
             e->by_slot[slot] = s;
@@ -305,15 +305,15 @@ static void build_step(cdp_engine *e) {
     cdp_step *step = &e->step;
     step->kind = CDP_STEP_RUN;
     step->n_rows = step->n_home = step->n_slots = step->n_commands = 0;
-    const int n_told = e->n_freed;
-    for (int i = 0; i < n_told; i++)
+    e->n_told = e->n_freed;
+    for (int i = 0; i < e->n_told; i++)
         step->commands[step->n_commands++] = (cdp_kv_command){.verb = CDP_KV_FREE, .slot = e->freed[i]};
     add_decoding(e);
     add_prompts(e);
     if (step->n_rows == 0)
         return; /* not sent: what was freed is told by the next one */
-    memmove(e->freed, e->freed + n_told, (size_t)(e->n_freed - n_told) * sizeof *e->freed);
-    e->n_freed -= n_told;
+    memmove(e->freed, e->freed + e->n_told, (size_t)(e->n_freed - e->n_told) * sizeof *e->freed);
+    e->n_freed -= e->n_told;
 }
 
 cdp_status cdp_engine_turn(cdp_engine *e) {

@@ -99,12 +99,28 @@ static cdp_status play_together(cdp_run *run, test_random *r, int round) {
     return CDP_OK;
 }
 
+/* As many equal sequences as there are slots, which all end in one step, again and again. */
+static cdp_status play_alike(cdp_run *run) {
+    for (int i = 1; i < MAX_BATCH; i++)
+        players[i] = players[0];
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < MAX_BATCH; i++)
+            CDP_TRY(submit(run, &players[i]));
+        CDP_TRY(cdp_engine_run(run->engine));
+        for (int i = 0; i < MAX_BATCH; i++)
+            if (!players[i].has_ended || players[i].hash != players[i].solo_hash)
+                return cdp_fail(CDP_BAD_DATA, "round %d: sequence %d of equal ones differs", round, i);
+    }
+    return CDP_OK;
+}
+
 static cdp_status work(cdp_run *run, void *of) {
     test_random r = {*(uint64_t *)of};
     draw_players(&r, run->card->vocab);
     CDP_TRY(play_alone(run));
     for (int round = 0; round < ROUNDS; round++)
         CDP_TRY(play_together(run, &r, round));
+    CDP_TRY(play_alike(run));
     printf("ok, %d ranks, %lld blocks, put back %llu times\n", run->size, (long long)run->plan->n_blocks,
            (unsigned long long)cdp_engine_n_put_back(run->engine));
     return CDP_OK;
