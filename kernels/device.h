@@ -62,6 +62,12 @@ uint64_t cdp_device_progress(const cdp_device *device);
 /* Seconds the workers have spent computing (not waiting) since the start. */
 double cdp_device_busy_s(const cdp_device *device);
 
+/* What this device reaches now, for the ceilings beside a benchmark's figures: bytes per second of all
+ * workers reading one large buffer (128 MiB, for the moment of the call), and operations per second (a
+ * multiply and an add are two) of its own matrix product in f32 on data that stays in the cache. Takes about
+ * half a second; the queue must be empty. */
+cdp_status cdp_device_measure(cdp_device *device, double *bytes_per_s_out, double *flop_per_s_out);
+
 /* Block until the queue is empty; for tests and teardown only. */
 void cdp_device_drain(cdp_device *device);
 

@@ -36,7 +36,11 @@ typedef struct cdp_kv_command {
     int32_t slot, index, block, from;
 } cdp_kv_command;
 
-typedef enum cdp_step_kind { CDP_STEP_RUN, CDP_STEP_STOP } cdp_step_kind;
+typedef enum cdp_step_kind {
+    CDP_STEP_RUN,
+    CDP_STEP_MARK, /* no rows: every rank notes how its time went so far */
+    CDP_STEP_STOP, /* no rows: the job is over */
+} cdp_step_kind;
 
 typedef struct cdp_step {
     uint64_t id; /* 0, 1, 2, ...: the order on every rank */

@@ -92,8 +92,9 @@ static cdp_status run_job(cdp_options *options, cdp_world *world, bool *is_alone
     cdp_status st = CDP_OK;
     if (options->command == CDP_DEVICES)
         return cdp_job_devices(options, world);
-    st = options->command == CDP_SCORE ? cdp_job_score(&run, options, world)
-                                       : cdp_job_generate(&run, options, world);
+    st = options->command == CDP_SCORE   ? cdp_job_score(&run, options, world)
+         : options->command == CDP_BENCH ? cdp_job_bench(&run, options, world)
+                                         : cdp_job_generate(&run, options, world);
     *is_alone = run.is_alone;
     if (!run.is_alone)
         cdp_run_close(&run);

@@ -10,8 +10,9 @@ enum {
     P = 1 << CDP_PLAN,
     D = 1 << CDP_DEVICES,
     T = 1 << CDP_TOKENIZE,
-    RUN = G | S,
-    ALL = G | S | P | D | T,
+    B = 1 << CDP_BENCH,
+    RUN = G | S | B,
+    ALL = G | S | P | D | T | B,
 };
 
 const command_row cdp_command_rows[CDP_N_COMMANDS] = {
@@ -19,12 +20,13 @@ const command_row cdp_command_rows[CDP_N_COMMANDS] = {
     [CDP_SCORE] = {"score", "--model DIR --prompt TEXT", "Tell how likely every token of a text is."},
     [CDP_PLAN] = {"plan", "--model DIR [--gpus 24GiB,16GiB]", "Show which layers go where, without loading."},
     [CDP_DEVICES] = {"devices", "", "Show the GPUs and the CPU that cdpipe sees."},
+    [CDP_BENCH] = {"bench", "--model DIR [--pp 512] [--tg 128] [--batch 1,4,16]",
+                   "Measure prompt and decoding speed, stage by stage."},
     [CDP_TOKENIZE] = {"tokenize", "--model DIR --prompt TEXT", "Turn text into token ids, or ids into text."},
 };
 
-/* clang-format off: a table reads best in columns */
 const option_row cdp_option_rows[] = {
-    {"model", OPTION_TEXT, AT(model), G | S | P | T, "model", "DIR", NULL, 0, 0, false, "none",
+    {"model", OPTION_TEXT, AT(model), G | S | P | T | B, "model", "DIR", NULL, 0, 0, false, "none",
      "Folder in the Hugging Face form: config.json, *.safetensors, tokenizer.json."},
     {"dtype", OPTION_CHOICE, AT(dtype), RUN | P, "model", "auto|bf16|fp16|fp32", NULL, 0, 0, false,
      "auto, the embedding's dtype in the file", "Number format of weights and arithmetic."},
@@ -107,6 +109,14 @@ const option_row cdp_option_rows[] = {
     {"check-weights", OPTION_FLAG, AT(check_weights), RUN, "run", NULL, NULL, 0, 0, false, "off",
      "Refuse weights that are not finite numbers."},
 
+    {"pp", OPTION_INT, AT(pp), B, "bench", "N", NULL, 0, 1 << 20, false, "512",
+     "Prompt tokens of a sequence in the prompt test; 0 leaves the test out."},
+    {"tg", OPTION_INT, AT(tg), B, "bench", "N", NULL, 0, 1 << 20, false, "128",
+     "Tokens that each sequence generates in the decoding test; 0 leaves the test out."},
+    {"batch", OPTION_TEXT, AT(batch), B, "bench", "N[,N..]", NULL, 0, 0, false, "1,4,16",
+     "Numbers of sequences at once to measure with."},
+    {"repeat", OPTION_INT, AT(repeat), B, "bench", "N", NULL, 1, 1000, false, "5", "Times each test is run."},
+
     {"no-special", OPTION_FLAG, AT(no_special), T, "tokenize", NULL, NULL, 0, 0, false, "off",
      "Add no special tokens."},
     {"decode", OPTION_FLAG, AT(decode), T, "tokenize", NULL, NULL, 0, 0, false, "off",
@@ -120,7 +130,6 @@ const option_row cdp_option_rows[] = {
      "Print one JSON object and nothing else on standard output."},
     {"quiet", OPTION_FLAG, AT(quiet), ALL, "report", NULL, NULL, 0, 0, false, "off", "Print no `#` lines."},
 };
-/* clang-format on */
 const int cdp_n_option_rows = (int)(sizeof cdp_option_rows / sizeof cdp_option_rows[0]);
 
 void cdp_options_defaults(cdp_options *out) {
@@ -134,6 +143,10 @@ void cdp_options_defaults(cdp_options *out) {
         .device_id = -1,
         .gpu_memory_fraction = 0.85,
         .max_new_tokens = 512,
+        .pp = 512,
+        .tg = 128,
+        .repeat = 5,
+        .batch = "1,4,16",
         .temperature = NAN,
         .top_p = NAN,
         .min_p = NAN,

@@ -38,7 +38,7 @@ typedef struct written_name {
 } written_name;
 
 static written_name written(const option_row *row, cdp_origin origin) {
-    written_name name;
+    written_name name = {""};
     if (origin == CDP_FROM_ENVIRONMENT)
         cdp_option_variable(name.text, sizeof name.text, row);
     else

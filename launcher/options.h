@@ -17,6 +17,7 @@ typedef enum cdp_command {
     CDP_PLAN,
     CDP_DEVICES,
     CDP_TOKENIZE,
+    CDP_BENCH,
     CDP_N_COMMANDS,
     CDP_HELP = CDP_N_COMMANDS, /* --help: print and end */
     CDP_VERSION,
@@ -58,6 +59,9 @@ typedef struct cdp_options {
     uint64_t seed;
     int n_stops;
     const char *stops[CDP_MAX_STOPS];
+
+    int pp, tg, repeat; /* bench */
+    const char *batch;
 
     const char *logits, *save;
     bool no_special, decode, skip_special, json_lines;

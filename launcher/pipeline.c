@@ -1,6 +1,7 @@
 #include "launcher/pipeline.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "comm/packet.h"
 #include "comm/watchdog.h"
@@ -40,7 +41,8 @@ struct cdp_pipeline {
     cdp_logits_sink sink;
     void *sink_of;
     cdp_waiter waiter;
-    cdp_pipeline_times times;
+    cdp_pipeline_times times, marks[CDP_MAX_MARKS];
+    int n_marks;
     int64_t last_turn_ns;
 };
 
@@ -184,6 +186,11 @@ cdp_status cdp_pipeline_begin(cdp_pipeline *p, cdp_step *step) {
     return forward(p, seat);
 }
 
+static void keep_mark(cdp_pipeline *p) {
+    if (p->n_marks < CDP_MAX_MARKS)
+        p->marks[p->n_marks++] = p->times;
+}
+
 /* Rank > 0: the next header, if it is here and its seat is free. */
 static cdp_status take_header(cdp_pipeline *p, bool *moved) {
     pipeline_seat *seat = seat_of(p, p->next_step);
@@ -200,6 +207,10 @@ static cdp_status take_header(cdp_pipeline *p, bool *moved) {
     CDP_TRY(cdp_packet_decode(&seat->step, bytes, n_bytes, &p->limits));
     if (seat->step.kind == CDP_STEP_STOP) {
         p->is_stopping = true;
+        return CDP_OK;
+    }
+    if (seat->step.kind == CDP_STEP_MARK) {
+        keep_mark(p);
         return CDP_OK;
     }
     if (seat->step.id != p->next_step)
@@ -345,6 +356,19 @@ cdp_pipeline_times cdp_pipeline_times_of(const cdp_pipeline *p) {
     uint64_t received;
     cdp_link_traffic(p->link, &times.n_sent_bytes, &received);
     return times;
+}
+
+cdp_status cdp_pipeline_mark(cdp_pipeline *p) {
+    keep_mark(p);
+    if (p->is_last)
+        return CDP_OK;
+    const cdp_step mark = {.id = p->next_step, .kind = CDP_STEP_MARK};
+    return cdp_link_send_header(p->link, p->packet, cdp_packet_encode(p->packet, &mark));
+}
+
+int cdp_pipeline_marks_of(const cdp_pipeline *p, cdp_pipeline_times *out) {
+    memcpy(out, p->marks, (size_t)p->n_marks * sizeof *out);
+    return p->n_marks;
 }
 
 const char *cdp_pipeline_road(const cdp_pipeline *p) {

@@ -75,4 +75,12 @@ typedef struct cdp_pipeline_times {
 } cdp_pipeline_times;
 cdp_pipeline_times cdp_pipeline_times_of(const cdp_pipeline *pipeline);
 
+/* Rank 0, with nothing on the way: every rank notes its times. What lies between two marks is one
+ * measurement; marks beyond CDP_MAX_MARKS are not kept. */
+enum { CDP_MAX_MARKS = 64 };
+cdp_status cdp_pipeline_mark(cdp_pipeline *pipeline);
+
+/* The marks of this rank so far: at most CDP_MAX_MARKS into out; returns how many. */
+int cdp_pipeline_marks_of(const cdp_pipeline *pipeline, cdp_pipeline_times *out);
+
 const char *cdp_pipeline_road(const cdp_pipeline *pipeline);

@@ -249,10 +249,22 @@ static cdp_status work(cdp_run *run, const cdp_job_spec *job) {
 }
 
 static cdp_status gather_reports(cdp_run *run) {
-    cdp_rank_report mine = {.peak_bytes = cdp_process_peak_bytes()};
-    if (run->pipeline != NULL)
-        mine.times = cdp_pipeline_times_of(run->pipeline);
-    return cdp_world_gather(run->world, run->reports, &mine, sizeof mine);
+    cdp_rank_report *mine = calloc(1, sizeof *mine);
+    run->reports = calloc((size_t)run->size, sizeof *run->reports);
+    cdp_status st = CDP_OK;
+    if (mine == NULL || run->reports == NULL) {
+        st = cdp_fail(CDP_SYSTEM, "no memory for the reports of %d ranks", run->size);
+        goto done;
+    }
+    mine->peak_bytes = cdp_process_peak_bytes();
+    if (run->pipeline != NULL) {
+        mine->times = cdp_pipeline_times_of(run->pipeline);
+        mine->n_marks = cdp_pipeline_marks_of(run->pipeline, mine->marks);
+    }
+    st = cdp_world_gather(run->world, run->reports, mine, sizeof *mine);
+done:
+    free(mine);
+    return st;
 }
 
 cdp_status cdp_run_job(cdp_run *run, cdp_options *options, cdp_world *world, const cdp_job_spec *job) {
@@ -278,6 +290,7 @@ void cdp_run_close(cdp_run *run) {
     cdp_device_close(run->device);
     cdp_tokenizer_close(run->tokenizer);
     cdp_tensor_index_close(run->index);
+    free(run->reports);
     free(run->plan);
     free(run->card);
     *run = (cdp_run){0};

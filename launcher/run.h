@@ -31,7 +31,8 @@ typedef struct cdp_job_spec {
 /* How each rank fared, known on every rank at the end. */
 typedef struct cdp_rank_report {
     uint64_t peak_bytes; /* resident set, from the operating system */
-    cdp_pipeline_times times;
+    cdp_pipeline_times times, marks[CDP_MAX_MARKS];
+    int n_marks;
 } cdp_rank_report;
 
 /* What a run owns; a field is NULL until its phase is done. */
@@ -53,8 +54,8 @@ struct cdp_run {
     cdp_pipeline *pipeline;
     cdp_engine *engine; /* rank 0 */
     double load_s;
-    cdp_rank_report reports[CDP_MAX_RANKS];
-    bool is_alone; /* the failure is this rank's own: leave without waiting for anyone */
+    cdp_rank_report *reports; /* (size) */
+    bool is_alone;            /* the failure is this rank's own: leave without waiting for anyone */
 };
 
 /* Open everything, run the job on rank 0 while the others serve, agree on the end. Collective. The status is

@@ -62,8 +62,8 @@ static void exec_mpirun(int np, int argc, char **argv, const char *self) {
 
 cdp_status cdp_self_start(int *exit_code_out, const cdp_options *options, int argc, char **argv) {
     char self[4096];
-    if (options->prompt == NULL && options->prompt_file == NULL && options->prompt_ids == NULL &&
-        isatty(STDIN_FILENO))
+    if (options->command != CDP_BENCH && options->prompt == NULL && options->prompt_file == NULL &&
+        options->prompt_ids == NULL && isatty(STDIN_FILENO))
         return cdp_fail(CDP_USAGE,
                         "no text: give --prompt, --prompt-file, --prompt-ids, or text on standard input");
     const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);

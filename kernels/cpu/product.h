@@ -25,7 +25,7 @@ typedef struct product_args {
 /* A tile is n rows of x times m rows of w, all its sums in registers. The compiler keeps an array of sums in
  * memory, so the sums are variables with names: s12 is row 1, output 2. Each macro says one thing for each
  * output, or for each row. */
-/* clang-format off: lists of macros read best one a line */
+/* clang-format off */
 #define OUTS_1(DO, r) DO(r, 0)
 #define OUTS_2(DO, r) DO(r, 0) DO(r, 1)
 #define OUTS_4(DO, r) OUTS_2(DO, r) DO(r, 2) DO(r, 3)

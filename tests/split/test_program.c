@@ -237,6 +237,35 @@ static void test_tiers(void **state) {
     }
 }
 
+/* bench measures what was asked, each stage's shares add up to 1, and the ceilings are there. */
+static void test_bench(void **state) {
+    (void)state;
+    const char *words[] = {"bench", "--model", model(), "--pp",     "24", "--tg",
+                           "6",     "--batch", "1,3",   "--repeat", "2",  NULL};
+    for (int np = 1; np <= 3; np++) {
+        cJSON *json = golden_run(np, words);
+        const cJSON *result, *stage;
+        assert_int_equal(cJSON_GetArraySize(golden_get(json, "results")), 4);
+        cJSON_ArrayForEach(result, golden_get(json, "results")) {
+            const cJSON *rate = golden_get(result, "tokens_per_s");
+            assert_true(golden_get(rate, "min")->valuedouble > 0);
+            assert_true(golden_get(rate, "min")->valuedouble <= golden_get(rate, "median")->valuedouble);
+            assert_true(golden_get(rate, "median")->valuedouble <= golden_get(rate, "max")->valuedouble);
+            assert_int_equal(cJSON_GetArraySize(golden_get(result, "stages")), np);
+            cJSON_ArrayForEach(stage, golden_get(result, "stages")) {
+                const double sum = golden_get(stage, "busy")->valuedouble +
+                                   golden_get(stage, "wait")->valuedouble +
+                                   golden_get(stage, "send")->valuedouble;
+                assert_true(sum > 0.99 && sum < 1.01);
+                assert_true(golden_get(stage, "busy")->valuedouble > 0);
+            }
+        }
+        assert_true(golden_get(json, "bandwidth_bytes_per_s")->valuedouble > 1e8);
+        assert_true(golden_get(json, "peak_flop_per_s")->valuedouble > 1e8);
+        cJSON_Delete(json);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory),    cmocka_unit_test(test_json_fields),
@@ -244,6 +273,7 @@ int main(void) {
         cmocka_unit_test(test_streaming), cmocka_unit_test(test_prompts),
         cmocka_unit_test(test_two_jobs),  cmocka_unit_test(test_saved_plan_and_idle),
         cmocka_unit_test(test_score),     cmocka_unit_test(test_tiers),
+        cmocka_unit_test(test_bench),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,94 @@
+/* The ceilings of this device, measured now: machines are shared, and only figures of one moment compare. */
+#include <string.h>
+#include <time.h>
+
+#include "kernels/cpu/queue.h"
+
+enum {
+    STREAM_BYTES = 128 << 20, /* well beyond a last-level cache's share */
+    STREAM_PIECE = 1 << 20,
+    PRODUCT_ROWS = 96, /* whole tiles of every tier, and enough work that handing out a job is nothing */
+    PRODUCT_DIM = 512, /* (512, 512) f32 is 1 MiB: it stays in the cache */
+    PRODUCT_TURNS = 200,
+    ROUNDS = 3, /* the best counts: a ceiling is what was reached at all */
+};
+
+static double now_s(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+typedef struct stream_args {
+    const uint64_t *data;
+    _Atomic uint64_t *sum; /* keeps the reads from being left out */
+} stream_args;
+
+static void stream_job(const void *args, const cdp_turn *turn) {
+    const stream_args *a = args;
+    const int n_words = STREAM_PIECE / (int)sizeof *a->data;
+    int begin, end;
+    while (cdp_turn_take(turn, STREAM_BYTES / STREAM_PIECE, 1, &begin, &end)) {
+        const uint64_t *data = a->data + (size_t)begin * (size_t)n_words;
+        uint64_t sums[8] = {0};
+        for (int i = 0; i < n_words; i += 8)
+            for (int lane = 0; lane < 8; lane++)
+                sums[lane] += data[i + lane];
+        for (int lane = 0; lane < 8; lane++)
+            atomic_fetch_add(a->sum, sums[lane]);
+    }
+}
+
+static cdp_status measure_stream(cdp_device *device, double *out) {
+    void *data = NULL;
+    _Atomic uint64_t sum = 0;
+    CDP_TRY(cdp_device_alloc(device, &data, STREAM_BYTES));
+    const stream_args args = {data, &sum};
+    cdp_status st = CDP_OK;
+    *out = 0;
+    for (int round = 0; st == CDP_OK && round < ROUNDS; round++) {
+        const double began = now_s();
+        st = cdp_cpu_submit(device, stream_job, &args, sizeof args);
+        cdp_device_drain(device);
+        const double rate = STREAM_BYTES / (now_s() - began);
+        *out = rate > *out ? rate : *out;
+    }
+    cdp_device_free(device, data);
+    return st;
+}
+
+static cdp_status run_products(cdp_device *device, float *memory, double *out) {
+    float *rows = memory, *normed = rows + PRODUCT_ROWS * PRODUCT_DIM,
+          *logits = normed + PRODUCT_ROWS * PRODUCT_DIM;
+    float *norm = logits + PRODUCT_ROWS * PRODUCT_DIM, *weights = norm + PRODUCT_DIM;
+    const cdp_shape shape = {.hidden = PRODUCT_DIM,
+                             .vocab = PRODUCT_DIM,
+                             .hidden_dtype = CDP_F32,
+                             .norm_eps = 1,
+                             .logit_scale = 1};
+    const cdp_vocab_weights vocab = {.final_norm = {norm, CDP_F32, 1, PRODUCT_DIM, NULL},
+                                     .head = {weights, CDP_F32, PRODUCT_DIM, PRODUCT_DIM, NULL}};
+    *out = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        const double began = now_s();
+        for (int i = 0; i < PRODUCT_TURNS; i++)
+            CDP_TRY(
+                cdp_device_ops(device)->logits(device, &shape, &vocab, rows, PRODUCT_ROWS, normed, logits));
+        cdp_device_drain(device);
+        const double rate =
+            2.0 * PRODUCT_ROWS * PRODUCT_DIM * PRODUCT_DIM * PRODUCT_TURNS / (now_s() - began);
+        *out = rate > *out ? rate : *out;
+    }
+    return CDP_OK;
+}
+
+cdp_status cdp_device_measure(cdp_device *device, double *bytes_per_s_out, double *flop_per_s_out) {
+    void *memory = NULL;
+    CDP_TRY(measure_stream(device, bytes_per_s_out));
+    CDP_TRY(cdp_device_alloc(device, &memory,
+                             sizeof(float) *
+                                 (3 * PRODUCT_ROWS * PRODUCT_DIM + PRODUCT_DIM + PRODUCT_DIM * PRODUCT_DIM)));
+    const cdp_status st = run_products(device, memory, flop_per_s_out);
+    cdp_device_free(device, memory);
+    return st;
+}
