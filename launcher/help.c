@@ -125,7 +125,8 @@ static void print_man_environment(FILE *to) {
     for (int i = 0; i < cdp_n_option_rows; i++) {
         char name[64];
         cdp_option_variable(name, sizeof name, &cdp_option_rows[i]);
-        fprintf(to, "%s\\fB%s\\fR for \\-\\-", i > 0 ? ",\n" : "", name);
+        /* "\%": a name is not hyphenated */
+        fprintf(to, "%s\\%%\\fB%s\\fR for \\-\\-", i > 0 ? ",\n" : "", name);
         print_roff(to, cdp_option_rows[i].name);
     }
     fprintf(to, ".\n");
