@@ -36,7 +36,7 @@ static const range allowed[] = {
     {1, 1},
     {INT32_MIN, INT32_MAX},
     {INT32_MIN, INT32_MAX},
-    {0, 1},
+    {0, 2},
     {4, 4},
     {2, 2},
     {3, 3},
