@@ -269,6 +269,10 @@ static void test_advice(void **state) {
         {"--json=1", NULL, "--json takes no value"},
         {"--model", NULL, "--model needs a value: DIR"},
         {"--dtype", "float64", "--dtype is \"float64\", expected auto|bf16|fp16|fp32"},
+        {"--dtype", "fp",
+         "--dtype is \"fp\", expected auto|bf16|fp16|fp32"}, /* the start of a choice is none */
+        {"--dtype", "", "--dtype is \"\", expected"},
+        {"generate", "--p", "did you mean --np?"}, /* --pp is as near, but bench's */
         {"--json", NULL, "--model DIR is needed"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
