@@ -25,41 +25,48 @@ static void leave(int exit_code) {
     _exit(exit_code);
 }
 
-/* Every rank must have been started by the same words and the same build; rank 0's are the ones that count,
- * because remote ranks lack its CDPIPE_ variables. */
-static cdp_status share_options(cdp_options *options, cdp_world *world, int argc, char **argv) {
-    char line[8192] = "";
-    size_t used = (size_t)snprintf(line, sizeof line, "cdpipe %s:", cdp_version());
-    for (int i = 1; i < argc && used < sizeof line - 8; i++) {
-        char word[1024];
-        used += (size_t)snprintf(line + used, sizeof line - used, " %s",
-                                 cdp_escape(word, sizeof word, argv[i], strlen(argv[i])));
-    }
-    char first[sizeof line];
-    memcpy(first, line, sizeof line);
-    CDP_TRY(cdp_world_broadcast(world, first, sizeof first));
-    line[sizeof line - 1] = first[sizeof first - 1] = '\0';
-    cdp_status st = CDP_OK;
-    if (strcmp(first, line) != 0)
+/* Rank 0's bytes on every rank, however many; the caller frees *out (NUL-terminated). */
+static cdp_status share_bytes(cdp_world *world, const char *mine, size_t n_mine, char **out, size_t *n_out) {
+    int64_t n = (int64_t)n_mine;
+    *out = NULL;
+    CDP_TRY(cdp_world_broadcast(world, &n, sizeof n));
+    *n_out = (size_t)n;
+    *out = calloc(1, (size_t)n + 1);
+    CDP_TRY(
+        cdp_world_agree(world, *out != NULL ? CDP_OK : cdp_fail(CDP_SYSTEM, "no memory for the options")));
+    if (cdp_world_rank(world) == 0)
+        memcpy(*out, mine, n_mine);
+    return cdp_world_broadcast(world, *out, (size_t)n);
+}
+
+/* Every rank must have been started by the same words and the same build. */
+static cdp_status compare_words(cdp_world *world, int argc, char **argv) {
+    char *words = NULL, *line = NULL, *first = NULL;
+    size_t n_first = 0;
+    cdp_status st = cdp_options_argv_text(&words, argc, argv);
+    if (st == CDP_OK && asprintf(&line, "cdpipe %s: %s", cdp_version(), words) < 0)
+        st = cdp_fail(CDP_SYSTEM, "no memory to compare the command lines");
+    st = cdp_world_agree(world, st);
+    if (st == CDP_OK)
+        st = share_bytes(world, line, strlen(line), &first, &n_first);
+    if (st == CDP_OK && strcmp(first, line) != 0)
         st = cdp_fail(CDP_USAGE, "started by other words than rank 0: \"%.300s\" and not \"%.300s\"", line,
                       first);
-    CDP_TRY(cdp_world_agree(world, st));
+    free(first);
+    free(line);
+    free(words);
+    return cdp_world_agree(world, st);
+}
 
-    char *bytes = NULL;
-    size_t n = 0;
-    CDP_TRY(cdp_options_pack(options, &bytes, &n));
-    int64_t size = (int64_t)n;
-    st = cdp_world_broadcast(world, &size, sizeof size);
-    char *given = st == CDP_OK ? calloc(1, (size_t)size + 1) : NULL;
-    if (given != NULL) {
-        if (cdp_world_rank(world) == 0)
-            memcpy(given, bytes, n);
-        st = cdp_world_broadcast(world, given, (size_t)size);
-        if (st == CDP_OK && cdp_world_rank(world) != 0)
-            st = cdp_options_unpack(options, given, (size_t)size);
-    } else if (st == CDP_OK) {
-        st = cdp_fail(CDP_SYSTEM, "no memory for the options");
-    }
+/* Rank 0's options are the ones that count, because remote ranks lack its CDPIPE_ variables. */
+static cdp_status share_options(cdp_options *options, cdp_world *world) {
+    char *bytes = NULL, *given = NULL;
+    size_t n = 0, n_given = 0;
+    cdp_status st = cdp_world_agree(world, cdp_options_pack(options, &bytes, &n));
+    if (st == CDP_OK)
+        st = share_bytes(world, bytes, n, &given, &n_given);
+    if (st == CDP_OK && cdp_world_rank(world) != 0)
+        st = cdp_options_unpack(options, given, n_given);
     free(given);
     free(bytes);
     return cdp_world_agree(world, st);
@@ -76,7 +83,8 @@ static cdp_status begin(cdp_options *options, cdp_world *world, cdp_status parse
     if (st == CDP_OK)
         st = cdp_stop_install();
     CDP_TRY(cdp_world_agree(world, st));
-    CDP_TRY(share_options(options, world, argc, argv));
+    CDP_TRY(compare_words(world, argc, argv));
+    CDP_TRY(share_options(options, world));
     cdp_log_open(cdp_world_rank(world) == 0 && !options->quiet);
     int n_cpus = 0;
     if (cdp_world_unbind(world, &n_cpus))

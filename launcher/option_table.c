@@ -43,7 +43,7 @@ const option_row cdp_option_rows[] = {
      "auto|balanced|balanced_low_0|sequential|FILE.json|10,12,10", NULL, 0, 0, false, "auto",
      "How layers are dealt out: by policy, by a map file, or as layer counts a rank."},
     {"num-gpus", OPTION_INT, AT(num_gpus), RUN | P, "devices", "N", "all", 1, 256, false, "one a rank",
-     "How many GPUs to use; starts as many processes where there is no mpirun."},
+     "How many GPUs to use at most, of those that the ranks see."},
     {"np", OPTION_INT, AT(np), RUN, "devices", "N", NULL, 1, 256, false, "1",
      "Start N processes under mpirun, one stage each."},
     {"gpu-memory-fraction", OPTION_REAL, AT(gpu_memory_fraction), RUN | P, "devices", "X", NULL, 0, 1, true,
