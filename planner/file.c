@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 cdp_status cdp_file_open(int *fd_out, uint64_t *size_out, const char *path) {
-    char shown[512];
+    char shown[CDP_SHOWN_PATH];
     *fd_out = -1;
     *size_out = 0;
     cdp_escape(shown, sizeof shown, path, strlen(path));
@@ -17,6 +17,8 @@ cdp_status cdp_file_open(int *fd_out, uint64_t *size_out, const char *path) {
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) { /* a limit of this process is not the file's fault */
         const bool is_limit = errno == EMFILE || errno == ENFILE || errno == ENOMEM;
+        if (errno == ENXIO) /* a socket, or a device that is not there */
+            return cdp_fail(CDP_NO_INPUT, "%s: not a regular file", shown);
         return cdp_fail(is_limit ? CDP_SYSTEM : CDP_NO_INPUT, "%s: %s", shown, strerror(errno));
     }
     struct stat info;
@@ -30,17 +32,21 @@ cdp_status cdp_file_open(int *fd_out, uint64_t *size_out, const char *path) {
 }
 
 cdp_status cdp_file_read_at(int fd, const char *path, void *out, size_t n, uint64_t offset) {
+    char shown[CDP_SHOWN_PATH];
     for (size_t done = 0; done < n;) {
         const ssize_t got = pread(fd, (char *)out + done, n - done, (off_t)(offset + done));
         if (got < 0 && errno == EINTR)
             continue;
-        if (got < 0)
-            return cdp_fail(CDP_IO, "%s: reading at byte %llu: %s", path, (unsigned long long)(offset + done),
-                            strerror(errno));
-        if (got == 0)
+        if (got <= 0) {
+            const char *reason = strerror(errno);
+            const unsigned long long at = offset + done, left = n - done;
+            cdp_escape(shown, sizeof shown, path, strlen(path));
+            if (got < 0)
+                return cdp_fail(CDP_IO, "%s: reading at byte %llu: %s", shown, at, reason);
             return cdp_fail(CDP_BAD_MODEL,
-                            "%s: changed while being read: it ends at byte %llu, expected %llu more", path,
-                            (unsigned long long)(offset + done), (unsigned long long)(n - done));
+                            "%s: changed while being read: it ends at byte %llu, expected %llu more", shown,
+                            at, left);
+        }
         done += (size_t)got;
     }
     return CDP_OK;
@@ -53,15 +59,16 @@ cdp_status cdp_file_read_text(char **text_out, size_t *n_out, const char *path, 
     *n_out = 0;
     CDP_TRY(cdp_file_open(&fd, &size, path));
     cdp_status st = CDP_OK;
-    char *text = NULL;
+    char *text = NULL, shown[CDP_SHOWN_PATH];
+    cdp_escape(shown, sizeof shown, path, strlen(path));
     if (size > max_bytes) {
-        st = cdp_fail(CDP_BAD_MODEL, "%s: %llu bytes, at most %zu are read", path, (unsigned long long)size,
+        st = cdp_fail(CDP_BAD_MODEL, "%s: %llu bytes, at most %zu are read", shown, (unsigned long long)size,
                       max_bytes);
         goto done;
     }
     text = malloc(size + 1);
     if (text == NULL) {
-        st = cdp_fail(CDP_SYSTEM, "no memory to read %s", path);
+        st = cdp_fail(CDP_SYSTEM, "no memory to read %s", shown);
         goto done;
     }
     CDP_TRY_GOTO(cdp_file_read_at(fd, path, text, size, 0), st, done);
@@ -76,7 +83,7 @@ done:
 }
 
 bool cdp_file_exists(const char *path) {
-    return access(path, F_OK) == 0;
+    return faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 bool cdp_file_join(char *out, size_t out_size, const char *dir, const char *name) {

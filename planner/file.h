@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { CDP_SHOWN_PATH = 512 }; /* room for a path in a message, escaped and cut */
+
 /* Open `path` for reading; *size_out is its size in bytes. The caller closes *fd_out. CDP_NO_INPUT when it is
  * missing, unreadable or not a regular file. */
 cdp_status cdp_file_open(int *fd_out, uint64_t *size_out, const char *path);
@@ -21,7 +23,8 @@ cdp_status cdp_file_read_at(int fd, const char *path, void *out, size_t n, uint6
  * (CDP_BAD_MODEL) before anything is read. */
 cdp_status cdp_file_read_text(char **text_out, size_t *n_out, const char *path, size_t max_bytes);
 
-/* True if `path` is there (any kind of file). */
+/* True if `path` is there (any kind of file). A symbolic link is there even when its target is gone: opening
+ * it says so, which is better than passing over half a download. */
 bool cdp_file_exists(const char *path);
 
 /* "dir/name" into out; false when it does not fit. */

@@ -41,6 +41,12 @@ cdp_status cdp_json_read(cJSON **out, const char *path, const cdp_json_limits *l
  * ask cJSON_IsNull. */
 const cJSON *cdp_json_get(const cJSON *object, const char *key);
 
+/* True for a number that was written as a whole number up to 2^53, without point and exponent. */
+bool cdp_json_is_whole(const cJSON *item);
+
+/* The value as JSON text for a message, escaped and cut to out_size. Returns out. */
+const char *cdp_json_shown(char *out, size_t out_size, const cJSON *item);
+
 /* Typed reads of an optional key: absent or null leaves *value alone (put the default there first). Found but
  * of another type or outside [low, high]: CDP_BAD_MODEL, "NAME: KEY is X, expected ...". Integers are exact:
  * 2.0 and 1e3 are no integers. */
