@@ -6,6 +6,7 @@
 
 #include "kernels/log.h"
 #include "planner/families.h"
+#include "planner/file.h"
 
 /* Names that all families here share, inside model.layers.N. for the layer roles; the norms are the family's.
  */
@@ -169,9 +170,19 @@ static void read_presence(cdp_model_card *card, const cdp_tensor_index *index) {
         card->file_dtype = embed->dtype;
 }
 
+/* A path as messages name it. */
+typedef struct shown_path {
+    char text[CDP_SHOWN_PATH];
+} shown_path;
+
+static const char *show(shown_path *out, const char *path) {
+    return cdp_escape(out->text, sizeof out->text, path, strlen(path));
+}
+
 /* A head that is there and a tie in config.json: the tie wins, with a note. No head and no word: tied. */
 static cdp_status settle_tie(cdp_model_card *card, const cdp_tensor_index *index) {
     const bool has_head = cdp_role_find(card, index, CDP_ROLE_HEAD, 0) != NULL;
+    shown_path dir;
     if (!card->tie_is_said)
         card->is_tied = !has_head;
     if (card->is_tied && has_head)
@@ -180,7 +191,7 @@ static cdp_status settle_tie(cdp_model_card *card, const cdp_tensor_index *index
         return cdp_fail(
             CDP_BAD_MODEL,
             "%s: tensor \"lm_head.weight\" is missing, and config.json says tie_word_embeddings false",
-            card->dir);
+            show(&dir, card->dir));
     return CDP_OK;
 }
 
@@ -206,22 +217,23 @@ static cdp_status check_role(const cdp_model_card *card, const cdp_tensor_index 
                              int layer, bool *is_consumed) {
     char name[256], want[64], got[256];
     uint64_t shape[2];
+    shown_path path;
     if (!cdp_role_is_used(card, role) || !cdp_role_name(name, sizeof name, card, role, layer))
         return CDP_OK;
     const int n_dims = cdp_role_shape(card, role, shape);
     const cdp_tensor_entry *entry = cdp_tensor_index_find(index, name);
     shape_text(want, sizeof want, shape, n_dims);
     if (entry == NULL)
-        return cdp_fail(CDP_BAD_MODEL, "%s: tensor \"%s\" is missing, expected shape %s", card->dir, name,
-                        want);
+        return cdp_fail(CDP_BAD_MODEL, "%s: tensor \"%s\" is missing, expected shape %s",
+                        show(&path, card->dir), name, want);
     const char *file = index->files[entry->file].path;
     shape_text(got, sizeof got, entry->shape, entry->n_dims);
     if (entry->n_dims != n_dims || memcmp(entry->shape, shape, (size_t)n_dims * sizeof *shape) != 0)
-        return cdp_fail(CDP_BAD_MODEL, "%s: tensor \"%s\" has shape %s, config.json asks for %s", file, name,
-                        got, want);
+        return cdp_fail(CDP_BAD_MODEL, "%s: tensor \"%s\" has shape %s, config.json asks for %s",
+                        show(&path, file), name, got, want);
     if (!entry->is_float)
-        return cdp_fail(CDP_BAD_MODEL, "%s: tensor \"%s\" is %s, expected BF16, F16 or F32", file, name,
-                        entry->type);
+        return cdp_fail(CDP_BAD_MODEL, "%s: tensor \"%s\" is %s, expected BF16, F16 or F32",
+                        show(&path, file), name, entry->type);
     is_consumed[entry - index->tensors] = true;
     return CDP_OK;
 }
@@ -248,6 +260,7 @@ static cdp_status check_rest(const cdp_model_card *card, const cdp_tensor_index 
     for (size_t i = 0; i < index->n_tensors; i++) {
         const char *name = index->tensors[i].name;
         char shown[256];
+        shown_path file;
         if (is_consumed[i])
             continue;
         const bool is_known = ends_with(name, "rotary_emb.inv_freq") || ends_with(name, ".attention.bias") ||
@@ -255,7 +268,7 @@ static cdp_status check_rest(const cdp_model_card *card, const cdp_tensor_index 
                               (card->is_tied && strcmp(name, names[CDP_ROLE_HEAD]) == 0);
         if (!is_known)
             return cdp_fail(CDP_BAD_MODEL, "%s: tensor \"%s\" has no place in a %s model",
-                            index->files[index->tensors[i].file].path,
+                            show(&file, index->files[index->tensors[i].file].path),
                             cdp_escape(shown, sizeof shown, name, strlen(name)), card->model_type);
         n_ignored++;
     }
@@ -265,11 +278,12 @@ static cdp_status check_rest(const cdp_model_card *card, const cdp_tensor_index 
 }
 
 cdp_status cdp_model_card_settle(cdp_model_card *card, const cdp_tensor_index *index) {
+    shown_path dir;
     read_presence(card, index);
     const int n_layers = layers_in_files(index);
     if (n_layers != card->n_layers)
-        return cdp_fail(CDP_BAD_MODEL, "%s: num_hidden_layers is %d, the tensors show %d layers", card->dir,
-                        card->n_layers, n_layers);
+        return cdp_fail(CDP_BAD_MODEL, "%s: num_hidden_layers is %d, the tensors show %d layers",
+                        show(&dir, card->dir), card->n_layers, n_layers);
     CDP_TRY(settle_tie(card, index));
     bool *is_consumed = calloc(index->n_tensors + 1, sizeof *is_consumed);
     if (is_consumed == NULL)
