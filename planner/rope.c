@@ -16,24 +16,47 @@ typedef struct rope_keys {
 } rope_keys;
 
 enum { NOT_GIVEN = -1 };
+#define ROPE_TYPES "default, linear, llama3, yarn or longrope"
 
-/* A key may lie in rope_parameters, in rope_scaling, or at the top level (older files). */
-static cdp_status read_key(const cJSON *config, const char *path, const char *key, double low, double high,
+/* The dictionary that holds: rope_scaling, if it says anything, replaces rope_parameters as a whole. One that
+ * is nested by layer type has frequencies of its own for each, which no family here works with. */
+static cdp_status find_dict(rope_keys *k, const cJSON *config) {
+    static const char *const keys[] = {"rope_scaling", "rope_parameters"};
+    for (int i = 0; i < 2; i++) {
+        const cJSON *dict = cdp_json_get(config, keys[i]);
+        char shown[96];
+        if (dict == NULL || cJSON_IsNull(dict))
+            continue;
+        if (!cJSON_IsObject(dict))
+            return cdp_fail(CDP_BAD_MODEL, "%s: %s is %s, expected an object", k->path, keys[i],
+                            cdp_json_shown(shown, sizeof shown, dict));
+        if (cdp_json_get(dict, "full_attention") != NULL || cdp_json_get(dict, "sliding_attention") != NULL)
+            return cdp_fail(CDP_BAD_MODEL, "%s: %s by layer type is not supported for this model_type",
+                            k->path, keys[i]);
+        if (k->dict == NULL && dict->child != NULL)
+            k->dict = dict;
+    }
+    return CDP_OK;
+}
+
+/* Older files have these keys at the top level; inside the dictionary they win. */
+static cdp_status read_key(const rope_keys *k, const cJSON *config, const char *key, double low, double high,
                            double *value) {
-    CDP_TRY(cdp_json_double(config, path, key, low, high, value));
-    CDP_TRY(cdp_json_double(cdp_json_get(config, "rope_parameters"), path, key, low, high, value));
-    return cdp_json_double(cdp_json_get(config, "rope_scaling"), path, key, low, high, value);
+    CDP_TRY(cdp_json_double(config, k->path, key, low, high, value));
+    return cdp_json_double(k->dict, k->path, key, low, high, value);
 }
 
 static cdp_status read_type(rope_keys *k, const cdp_family *family) {
     strcpy(k->type, "default");
+    char shown[96];
     const cJSON *type = cdp_json_get(k->dict, "rope_type");
-    if (type == NULL)
-        type = cdp_json_get(k->dict, "type");
+    if (type == NULL || cJSON_IsNull(type))
+        type = cdp_json_get(k->dict, "type"); /* the old spelling */
     if (type == NULL || cJSON_IsNull(type))
         return CDP_OK;
     if (!cJSON_IsString(type) || strlen(type->valuestring) >= sizeof k->type)
-        return cdp_fail(CDP_BAD_MODEL, "%s: rope_type is no known name", k->path);
+        return cdp_fail(CDP_BAD_MODEL, "%s: rope_type is %s, expected " ROPE_TYPES, k->path,
+                        cdp_json_shown(shown, sizeof shown, type));
     strcpy(k->type, type->valuestring);
     if (family->calls_yarn_longrope && (strcmp(k->type, "su") == 0 || strcmp(k->type, "yarn") == 0))
         strcpy(k->type, "longrope");
@@ -71,6 +94,9 @@ static cdp_status apply_llama3(cdp_rope_card *r, const rope_keys *k) {
     CDP_TRY(need(k, k->low, "low_freq_factor"));
     CDP_TRY(need(k, k->high, "high_freq_factor"));
     const double original = (double)k->original;
+    if (k->high <= k->low)
+        return cdp_fail(CDP_BAD_MODEL, "%s: high_freq_factor is %g, expected more than low_freq_factor %g",
+                        k->path, k->high, k->low);
     for (int i = 0; i < r->dim / 2; i++) {
         const double inv = r->inv[0][i], wave = 2 * M_PI / inv;
         const double ramp = (original / wave - k->low) / (k->high - k->low);
@@ -157,21 +183,27 @@ static cdp_status apply_type(cdp_rope_card *r, const rope_keys *k, int max_posit
     if (strcmp(k->type, "longrope") == 0)
         return apply_longrope(r, k, max_positions);
     char shown[64];
-    return cdp_fail(
-        CDP_BAD_MODEL,
-        "%s: rope_type \"%s\" is not supported, expected default, linear, llama3, yarn or longrope", k->path,
-        cdp_escape(shown, sizeof shown, k->type, strlen(k->type)));
+    return cdp_fail(CDP_BAD_MODEL, "%s: rope_type \"%s\" is not supported, expected " ROPE_TYPES, k->path,
+                    cdp_escape(shown, sizeof shown, k->type, strlen(k->type)));
+}
+
+/* Numbers that are each in range may still not work together. */
+static cdp_status check_result(const cdp_rope_card *r, const rope_keys *k) {
+    bool is_good = true;
+    for (int list = 0; list < r->n_lists; list++) {
+        is_good = is_good && isfinite(r->factor[list]) && r->factor[list] > 0;
+        for (int i = 0; i < r->dim / 2; i++)
+            is_good = is_good && isfinite(r->inv[list][i]) && r->inv[list][i] >= 0;
+    }
+    return is_good ? CDP_OK
+                   : cdp_fail(CDP_BAD_MODEL, "%s: rope type %s: its numbers give no finite frequencies",
+                              k->path, k->type);
 }
 
 cdp_status cdp_rope_read(cdp_rope_card *out, const cJSON *config, const char *path, const cdp_family *family,
                          int head_dim, int max_positions) {
     *out = (cdp_rope_card){.n_lists = 1, .factor = {1, 1}};
-    const cJSON *scaling = cdp_json_get(config, "rope_scaling"),
-                *given = cdp_json_get(config, "rope_parameters");
-    rope_keys k = {.dict = cJSON_IsObject(scaling) ? scaling
-                           : cJSON_IsObject(given) ? given
-                                                   : NULL,
-                   .path = path,
+    rope_keys k = {.path = path,
                    .theta = family->rope_theta,
                    .factor = NOT_GIVEN,
                    .attention_factor = NOT_GIVEN,
@@ -181,8 +213,9 @@ cdp_status cdp_rope_read(cdp_rope_card *out, const cJSON *config, const char *pa
                    .beta_slow = 1,
                    .truncate = true};
     double partial = 1;
-    CDP_TRY(read_key(config, path, "rope_theta", 1e-6, 1e15, &k.theta));
-    CDP_TRY(read_key(config, path, "partial_rotary_factor", 0, 1, &partial));
+    CDP_TRY(find_dict(&k, config));
+    CDP_TRY(read_key(&k, config, "rope_theta", 1e-6, 1e15, &k.theta));
+    CDP_TRY(read_key(&k, config, "partial_rotary_factor", 0, 1, &partial));
     CDP_TRY(read_type(&k, family));
     CDP_TRY(read_keys(&k, config, max_positions));
     if (k.theta <= 1)
@@ -195,5 +228,6 @@ cdp_status cdp_rope_read(cdp_rope_card *out, const cJSON *config, const char *pa
                         out->dim, head_dim);
     for (int i = 0; i < out->dim / 2; i++)
         out->inv[0][i] = pow(k.theta, -2.0 * i / out->dim);
-    return apply_type(out, &k, max_positions);
+    CDP_TRY(apply_type(out, &k, max_positions));
+    return check_result(out, &k);
 }
