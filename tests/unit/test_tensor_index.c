@@ -6,12 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "planner/file.h"
 #include "planner/tensor_index.h"
 #include "tests/support/data.h"
+#include "tests/unit/folders.h"
 
 static const char *golden(const char *name) {
     char path[512];
@@ -72,7 +74,7 @@ static void open_bytes(const char *bytes, size_t n) {
     const cdp_status st = cdp_tensor_index_open_file(&index, path);
     if (st != CDP_OK) {
         assert_int_equal(st, CDP_BAD_MODEL);
-        assert_true(cdp_error_message()[0] != '\0');
+        check_refusal("mutant", st, CDP_BAD_MODEL, "mutant.safetensors");
         assert_null(index);
     }
     cdp_tensor_index_close(index);
@@ -103,6 +105,114 @@ static void test_mutants(void **state) {
     cdp_error_clear();
 }
 
+/* A file of this header and n_data bytes of data. */
+static cdp_status open_header(cdp_tensor_index **out, const char *header, size_t n_header, size_t n_data) {
+    char path[300];
+    const size_t n = 8 + n_header + n_data;
+    char *bytes = calloc(n, 1);
+    assert_non_null(bytes);
+    for (int i = 0; i < 8; i++)
+        bytes[i] = (char)((uint64_t)n_header >> 8 * i & 0xFF);
+    memcpy(bytes + 8, header, n_header);
+    write_bytes(test_temp_dir(), "made.safetensors", bytes, n);
+    free(bytes);
+    snprintf(path, sizeof path, "%s/made.safetensors", test_temp_dir());
+    cdp_error_clear();
+    return cdp_tensor_index_open_file(out, path);
+}
+
+typedef struct header_case {
+    const char *header;
+    size_t n_data;
+    const char *holds; /* NULL: fine */
+} header_case;
+
+#define F32 "\"dtype\":\"F32\",\"shape\":"
+#define AT "\"data_offsets\":"
+
+static void test_headers(void **state) {
+    (void)state;
+    static const header_case cases[] = {
+        {"{\"a\":{" F32 "[1]," AT "[0,4]}}", 4, NULL},
+        {"{\"a\":{" F32 "[1]," AT "[0,4]}}", 5, "made.safetensors: 5 bytes of data, too long by 1 byte"},
+        {"{\"a\":{" F32 "[1]," AT "[0,4]}}", 3, "3 bytes of data, too short by 1 byte"},
+        {"{\"a\":{" F32 "[1]," AT "[0,4]}}", 9, "too long by 5 bytes"},
+        {"{\"a\":{" F32 "[1,1,1,1,1,1,1,1]," AT "[0,4]}}", 4, NULL},
+        {"{\"a\":{" F32 "[1,1,1,1,1,1,1,1,1]," AT "[0,4]}}", 4, "9 dimensions, at most 8"},
+        {"{\"a\":{" F32 "[-0]," AT "[0,0]}}", 0, "tensor \"a\": shape is"},
+        {"{\"a\":{" F32 "[true]," AT "[0,4]}}", 4, "shape is"},
+        {"{\"a\":{" F32 "[3]," AT "[0,4]}}", 4, "4 bytes by its data_offsets, but its shape of F32 needs 12"},
+        {"{\"a\\nb\":{" F32 "[3]," AT "[0,4]}}", 4, "tensor \"a\\x0Ab\": 4 bytes"},
+        {"{\"\\u001b[31m\":{" F32 "[1]," AT "[0,4]},\"b\":{" F32 "[1]," AT "[5,9]}}", 9,
+         "tensor \"b\": data_offsets begin at 5, but \"\\x1B[31m\" ends at 4"},
+        {"{\"b\":{" F32 "[1]," AT "[5,9]}}", 9, "begin at 5, but the data begin at 0"},
+        {"{\"a\":{\"dtype\":\"F\\n2\",\"shape\":[]," AT "[0,4]}}", 4, "dtype \"F\\x0A2\" is unknown"},
+        {"{\"a\":{\"Dtype\":\"F32\",\"shape\":[]," AT "[0,4]}}", 4, "dtype is missing"},
+        {"{\"a\":{\"dtype\":\"F8_E4M3\",\"shape\":[3]," AT "[0,3]}}", 3, NULL},
+        {"{\"a\":{\"dtype\":\"F6_E2M3\",\"shape\":[4]," AT "[0,3]}}", 3, NULL},
+        {"{\"a\":{\"dtype\":\"F6_E2M3\",\"shape\":[3]," AT "[0,3]}}", 3, "18 bits of F6_E2M3"},
+        {"{\"a\":{" F32 "[0]," AT "[0,0]},\"b\":{" F32 "[1]," AT "[0,4]}}", 4, NULL},
+        {"{2.0:{" F32 "[1]," AT "[0,4]}}", 4, "a number as a key"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        cdp_tensor_index *index = NULL;
+        const cdp_status st = open_header(&index, cases[i].header, strlen(cases[i].header), cases[i].n_data);
+        if (cases[i].holds != NULL)
+            check_refusal(cases[i].header, st, CDP_BAD_MODEL, cases[i].holds);
+        else if (st != CDP_OK)
+            fail_msg("%s: %s", cases[i].header, cdp_error_message());
+        cdp_tensor_index_close(index);
+    }
+}
+
+/* A name of 1 MB, 1,000 dimensions, a million and one tensors, 64 MiB and a byte: refused by a limit or read.
+ */
+static void test_sizes(void **state) {
+    (void)state;
+    enum { BIG = 32 << 20 };
+    char *text = malloc(BIG);
+    cdp_tensor_index *index = NULL;
+    size_t n = (size_t)sprintf(text, "{\"");
+    memset(text + n, 'x', 1 << 20);
+    n += 1 << 20;
+    n += (size_t)sprintf(text + n, "\":{" F32 "[2]," AT "[0,4]}}");
+    check_refusal("1 MB", open_header(&index, text, n, 4), CDP_BAD_MODEL, "xxx...\": 4 bytes");
+    n = (size_t)sprintf(text, "{\"a\":{" F32 "[1");
+    for (int i = 1; i < 1000; i++)
+        n += (size_t)sprintf(text + n, ",1");
+    n += (size_t)sprintf(text + n, "]," AT "[0,4]}}");
+    check_refusal("dims", open_header(&index, text, n, 4), CDP_BAD_MODEL, "1000 dimensions, at most 8");
+    n = (size_t)sprintf(text, "{\"0\":0");
+    for (int i = 1; i <= 1000000; i++)
+        n += (size_t)sprintf(text + n, ",\"%x\":0", i);
+    n += (size_t)sprintf(text + n, "}");
+    check_refusal("tensors", open_header(&index, text, n, 0), CDP_BAD_MODEL,
+                  "made.safetensors: 1000001 tensors so far, at most 1000000");
+    free(text);
+    char path[300];
+    write_bytes(test_temp_dir(), "long.safetensors", "\1\0\0\4\0\0\0\0", 8);
+    snprintf(path, sizeof path, "%s/long.safetensors", test_temp_dir());
+    assert_int_equal(truncate(path, (off_t)100 << 20), 0);
+    check_refusal("bytes", cdp_tensor_index_open_file(&index, path), CDP_BAD_MODEL,
+                  "header of 67108865 bytes, but the file has 104857600 and at most 67108864 are read");
+}
+
+/* The fingerprint is of header bytes and sizes, wherever the file lies. */
+static void test_fingerprint(void **state) {
+    (void)state;
+    static const char *const headers[] = {"{\"a\":{" F32 "[1]," AT "[0,4]}}",
+                                          "{\"a\":{" F32 "[1]," AT "[0,4]}} ",
+                                          "{\"b\":{" F32 "[1]," AT "[0,4]}}"};
+    uint64_t seen[4];
+    for (int i = 0; i < 4; i++) {
+        cdp_tensor_index *index = NULL;
+        assert_int_equal(open_header(&index, headers[i % 3], strlen(headers[i % 3]), 4), CDP_OK);
+        seen[i] = index->fingerprint;
+        cdp_tensor_index_close(index);
+    }
+    assert_true(seen[0] == seen[3] && seen[0] != seen[1] && seen[0] != seen[2] && seen[1] != seen[2]);
+}
+
 /* A real file: names sorted, found, at places that lie inside. */
 static void test_real(void **state) {
     (void)state;
@@ -128,9 +238,8 @@ static void test_real(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_verdicts),
-        cmocka_unit_test(test_mutants),
-        cmocka_unit_test(test_real),
+        cmocka_unit_test(test_verdicts), cmocka_unit_test(test_mutants),     cmocka_unit_test(test_headers),
+        cmocka_unit_test(test_sizes),    cmocka_unit_test(test_fingerprint), cmocka_unit_test(test_real),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
