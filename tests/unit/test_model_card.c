@@ -147,6 +147,8 @@ static void test_defaults(void **state) {
         {"phi3", "\"sliding_window\": 7", "win=7,7,7,7"},
         {"llama", "\"sliding_window\": 7", "win=0,0,0,0"},
         {"qwen2", "\"sliding_window\": 9", "win=0,0,0,0"},
+        {"qwen2", "\"sliding_window\": 9, \"max_window_layers\": 2", "win=0,0,0,0"},
+        {"smollm3", "\"sliding_window\": 9", "win=0,0,0,0"},
         {"qwen2", SLIDE, "win=0,0,0,0"}, /* max_window_layers is 28 */
         {"qwen2", SLIDE ", \"max_window_layers\": 2", "win=0,0,9,9"},
         {"qwen3", SLIDE ", \"max_window_layers\": 0", "win=9,9,9,9"},

@@ -140,6 +140,8 @@ static void test_headers(void **state) {
         {"{\"a\":{" F32 "[1,1,1,1,1,1,1,1]," AT "[0,4]}}", 4, NULL},
         {"{\"a\":{" F32 "[1,1,1,1,1,1,1,1,1]," AT "[0,4]}}", 4, "9 dimensions, at most 8"},
         {"{\"a\":{" F32 "[-0]," AT "[0,0]}}", 0, "tensor \"a\": shape is"},
+        /* 2^59 + 1 values of 32 bits: 32 in 64-bit arithmetic that wraps */
+        {"{\"a\":{" F32 "[315916329,1824726041]," AT "[0,4]}}", 4, "the bits of its shape pass 2^64"},
         {"{\"a\":{" F32 "[true]," AT "[0,4]}}", 4, "shape is"},
         {"{\"a\":{" F32 "[3]," AT "[0,4]}}", 4, "4 bytes by its data_offsets, but its shape of F32 needs 12"},
         {"{\"a\\nb\":{" F32 "[3]," AT "[0,4]}}", 4, "tensor \"a\\x0Ab\": 4 bytes"},
@@ -161,6 +163,10 @@ static void test_headers(void **state) {
             check_refusal(cases[i].header, st, CDP_BAD_MODEL, cases[i].holds);
         else if (st != CDP_OK)
             fail_msg("%s: %s", cases[i].header, cdp_error_message());
+        else /* the last by name is the last in the file here: it ends where the file does */
+            assert_int_equal(index->tensors[index->n_tensors - 1].offset +
+                                 index->tensors[index->n_tensors - 1].bytes,
+                             index->files[0].bytes);
         cdp_tensor_index_close(index);
     }
 }
