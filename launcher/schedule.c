@@ -1,0 +1,309 @@
+#include "launcher/schedule.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/log.h"
+
+enum { NO_SLOT = -1 };
+
+typedef struct sequence {
+    cdp_request request;
+    uint64_t order;  /* of submission: the older one goes first */
+    int32_t *tokens; /* (limit) prompt, then answer */
+    int n_tokens;    /* known */
+    int n_fed;       /* in the KV cache, or on the way there */
+    int n_heard;     /* rows whose logits have been handed out: positions below it are never wanted again */
+    int n_awaited;   /* home rows on the way */
+    int slot;        /* place in the block tables; NO_SLOT while waiting */
+    int32_t *blocks; /* (n_blocks) of the cache, in order of position */
+    int n_blocks, rope_list;
+    bool has_ended;
+} sequence;
+
+struct cdp_schedule {
+    const cdp_plan *plan;
+    const cdp_rope_card *rope;
+    cdp_step *step; /* the one being built, the caller's */
+    int32_t *free_blocks;
+    int64_t n_free_blocks;
+    sequence **sequences; /* in order of submission; ended ones leave */
+    int n_sequences, room;
+    sequence **by_slot;  /* (max_batch) */
+    int32_t *freed;      /* (max_batch) slots whose tables the next step forgets */
+    int n_freed, n_told; /* the first n_told of them stand in the step being built */
+    uint64_t n_submitted, n_put_back;
+};
+
+cdp_status cdp_schedule_open(cdp_schedule **out, const cdp_plan *plan, const cdp_rope_card *rope) {
+    *out = NULL;
+    const size_t batch = (size_t)plan->run.max_batch;
+    cdp_schedule *all = calloc(1, sizeof *all);
+    if (all != NULL) {
+        all->free_blocks = calloc((size_t)plan->n_blocks + 1, sizeof *all->free_blocks);
+        all->by_slot = calloc(batch, sizeof *all->by_slot);
+        all->freed = calloc(batch, sizeof *all->freed);
+    }
+    if (all == NULL || all->free_blocks == NULL || all->by_slot == NULL || all->freed == NULL) {
+        cdp_schedule_close(all);
+        return cdp_fail(CDP_SYSTEM, "no memory for the block tables");
+    }
+    all->plan = plan;
+    all->rope = rope;
+    while (all->n_free_blocks < plan->n_blocks) { /* block 0 lies on top */
+        all->free_blocks[all->n_free_blocks] = (int32_t)(plan->n_blocks - 1 - all->n_free_blocks);
+        all->n_free_blocks++;
+    }
+    *out = all;
+    return CDP_OK;
+}
+
+static void close_sequence(sequence *s) {
+    if (s == NULL)
+        return;
+    free(s->blocks);
+    free(s->tokens);
+    free(s);
+}
+
+void cdp_schedule_close(cdp_schedule *all) {
+    if (all == NULL)
+        return;
+    for (int i = 0; i < all->n_sequences; i++)
+        close_sequence(all->sequences[i]);
+    free(all->sequences);
+    free(all->freed);
+    free(all->by_slot);
+    free(all->free_blocks);
+    free(all);
+}
+
+static cdp_status make_room(cdp_schedule *all) {
+    if (all->n_sequences < all->room)
+        return CDP_OK;
+    const int room = 2 * all->room + 16;
+    sequence **grown = realloc(all->sequences, (size_t)room * sizeof *grown);
+    if (grown == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for %d sequences", room);
+    all->sequences = grown;
+    all->room = room;
+    return CDP_OK;
+}
+
+cdp_status cdp_schedule_submit(cdp_schedule *all, const cdp_request *request) {
+    if (request->limit > all->plan->run.ctx || request->n_prompt < 1 || request->n_prompt > request->limit)
+        return cdp_fail(CDP_BAD_DATA,
+                        "a sequence of %d prompt tokens that may reach %d; the run is planned for %d (--ctx)",
+                        request->n_prompt, request->limit, all->plan->run.ctx);
+    CDP_TRY(make_room(all));
+    const size_t n_blocks = (size_t)(request->limit + CDP_KV_BLOCK_TOKENS - 1) / CDP_KV_BLOCK_TOKENS;
+    sequence *s = calloc(1, sizeof *s);
+    if (s != NULL) {
+        s->tokens = calloc((size_t)request->limit + 1, sizeof *s->tokens);
+        s->blocks = calloc(n_blocks + 1, sizeof *s->blocks);
+    }
+    if (s == NULL || s->tokens == NULL || s->blocks == NULL) {
+        close_sequence(s);
+        return cdp_fail(CDP_SYSTEM, "no memory for a sequence of %d tokens", request->limit);
+    }
+    s->request = *request;
+    s->order = all->n_submitted++;
+    s->slot = NO_SLOT;
+    s->n_tokens = request->n_prompt;
+    s->n_heard = request->wants_all ? 0 : request->n_prompt - 1;
+    memcpy(s->tokens, request->prompt, (size_t)request->n_prompt * sizeof *s->tokens);
+    s->rope_list = all->rope->n_lists > 1 && request->limit > all->rope->original_max ? 1 : 0;
+    if (all->rope->n_lists > 1)
+        cdp_note("longrope: the %s list, for a sequence of up to %d tokens (original length %d)",
+                 s->rope_list == 1 ? "long" : "short", request->limit, all->rope->original_max);
+    all->sequences[all->n_sequences++] = s;
+    return CDP_OK;
+}
+
+/* Slot and blocks back; the stages hear of it in the next step. Steps that are on the way run before any that
+ * could use the blocks anew, because every stage takes steps in order. */
+static void release(cdp_schedule *all, sequence *s) {
+    if (s->slot == NO_SLOT)
+        return;
+    while (s->n_blocks > 0)
+        all->free_blocks[all->n_free_blocks++] = s->blocks[--s->n_blocks];
+    all->by_slot[s->slot] = NULL;
+    all->freed[all->n_freed++] = s->slot;
+    s->slot = NO_SLOT;
+    s->n_fed = 0;
+}
+
+static void end_sequence(cdp_schedule *all, sequence *s) {
+    s->has_ended = true;
+    release(all, s);
+    if (s->request.on_end != NULL)
+        s->request.on_end(s->request.of);
+}
+
+cdp_status cdp_schedule_home(cdp_schedule *all, const cdp_row *row, const float *logits) {
+    sequence *s = all->by_slot[row->slot];
+    if (s == NULL || row->position != s->n_heard)
+        return cdp_fail(CDP_INTERNAL, "position %d of slot %d came home, which nobody awaits", row->position,
+                        row->slot);
+    int32_t next = CDP_NO_TOKEN;
+    s->n_awaited--;
+    s->n_heard++;
+    CDP_TRY(s->request.on_logits(s->request.of, row, logits, &next));
+    if (row->position < s->n_tokens - 1)
+        return CDP_OK; /* a row in the middle of a text that is scored */
+    if (next != CDP_NO_TOKEN && s->n_tokens < s->request.limit)
+        s->tokens[s->n_tokens++] = next;
+    else
+        next = CDP_NO_TOKEN;
+    if (next == CDP_NO_TOKEN || s->n_tokens == s->request.limit)
+        end_sequence(all, s);
+    return CDP_OK;
+}
+
+/* Ended sequences leave the list; the others keep their order. */
+static void sweep(cdp_schedule *all) {
+    int kept = 0;
+    for (int i = 0; i < all->n_sequences; i++) {
+        if (all->sequences[i]->has_ended)
+            close_sequence(all->sequences[i]);
+        else
+            all->sequences[kept++] = all->sequences[i];
+    }
+    all->n_sequences = kept;
+}
+
+/* Are there blocks for all it knows, and one more for everyone who is at work? Else it would be put back
+ * again before it got anywhere. Alone it may always enter: one sequence of ctx tokens fits. */
+static bool is_worth_admitting(const cdp_schedule *all, const sequence *s) {
+    int n_active = 0;
+    for (int slot = 0; slot < all->plan->run.max_batch; slot++)
+        n_active += all->by_slot[slot] != NULL;
+    const int n_needed = s->n_tokens / CDP_KV_BLOCK_TOKENS + 1;
+    return n_active == 0 || all->n_free_blocks >= n_needed + n_active;
+}
+
+/* A slot for a waiting sequence. A slot that was freed while this step was built waits for the next one,
+ * because its free command must stand before any append. */
+static bool admit(cdp_schedule *all, sequence *s) {
+    if (!is_worth_admitting(all, s))
+        return false;
+    for (int slot = 0; slot < all->plan->run.max_batch; slot++) {
+        bool is_free = all->by_slot[slot] == NULL;
+        for (int i = all->n_told; i < all->n_freed; i++)
+            is_free &= all->freed[i] != slot;
+        if (is_free) {
+            all->by_slot[slot] = s;
+            s->slot = slot;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The youngest sequence behind `s` that holds blocks, awaits nothing and is not in the step being built. */
+static sequence *victim_behind(const cdp_schedule *all, const sequence *s) {
+    for (int i = all->n_sequences - 1; i >= 0 && all->sequences[i]->order > s->order; i--) {
+        sequence *other = all->sequences[i];
+        bool is_in_step = false;
+        for (int k = 0; k < all->step->n_slots; k++)
+            is_in_step |= all->step->slots[k].slot == other->slot;
+        if (other->slot != NO_SLOT && other->n_blocks > 0 && other->n_awaited == 0 && !is_in_step)
+            return other;
+    }
+    return NULL;
+}
+
+/* Blocks for positions below `end`, as commands of the step; younger sequences are put back for them. */
+static bool reserve(cdp_schedule *all, sequence *s, int end) {
+    while (s->n_blocks * CDP_KV_BLOCK_TOKENS < end) {
+        sequence *victim = all->n_free_blocks == 0 ? victim_behind(all, s) : NULL;
+        if (victim != NULL) {
+            release(all, victim);
+            all->n_put_back++;
+        }
+        if (all->n_free_blocks == 0)
+            return false;
+        const int32_t block = all->free_blocks[--all->n_free_blocks];
+        all->step->commands[all->step->n_commands++] =
+            (cdp_kv_command){.verb = CDP_KV_APPEND, .slot = s->slot, .index = s->n_blocks, .block = block};
+        s->blocks[s->n_blocks++] = block;
+    }
+    return true;
+}
+
+/* Up to n rows of a sequence into the step; as many as blocks allow. */
+static void add_rows(cdp_schedule *all, sequence *s, int n) {
+    const int left = s->n_tokens - s->n_fed;
+    n = n < left ? n : left;
+    while (n > 0 && !reserve(all, s, s->n_fed + n))
+        n = s->n_blocks * CDP_KV_BLOCK_TOKENS - s->n_fed; /* what the blocks at hand allow */
+    if (n <= 0)
+        return;
+    all->step->slots[all->step->n_slots++] = (cdp_step_slot){.slot = s->slot, .rope_list = s->rope_list};
+    for (int i = 0; i < n; i++, s->n_fed++) {
+        const bool is_newest = s->n_fed == s->n_tokens - 1;
+        const bool wants_home = s->n_fed >= s->n_heard && (s->request.wants_all || is_newest);
+        all->step->rows[all->step->n_rows++] = (cdp_row){.slot = s->slot,
+                                                         .position = s->n_fed,
+                                                         .token = s->tokens[s->n_fed],
+                                                         .wants_home = wants_home ? 1 : 0};
+        all->step->n_home += wants_home;
+        s->n_awaited += wants_home;
+    }
+}
+
+static bool is_decoding(const sequence *s) {
+    return s->slot != NO_SLOT && s->n_fed > 0 && s->n_tokens - s->n_fed <= 1;
+}
+
+/* Decoding rows: this step's share of all sequences that decode, so that every stage has a step of them. */
+static void add_decoding(cdp_schedule *all) {
+    int n_decoding = 0, n_added = 0;
+    for (int i = 0; i < all->n_sequences; i++)
+        n_decoding += is_decoding(all->sequences[i]);
+    const int n_stages = all->plan->n_active, share = (n_decoding + n_stages - 1) / n_stages;
+    for (int i = 0; i < all->n_sequences && n_added < share; i++) {
+        sequence *s = all->sequences[i];
+        if (!is_decoding(s) || s->n_tokens == s->n_fed)
+            continue; /* its next token is on the way */
+        add_rows(all, s, 1);
+        n_added++;
+    }
+}
+
+/* Prompts in the rows that are left, the oldest first; waiting sequences enter where a slot is free. */
+static void add_prompts(cdp_schedule *all) {
+    for (int i = 0; i < all->n_sequences && all->step->n_rows < all->plan->run.chunk; i++) {
+        sequence *s = all->sequences[i];
+        if (s->has_ended || is_decoding(s) || (s->slot == NO_SLOT && !admit(all, s)))
+            continue;
+        add_rows(all, s, all->plan->run.chunk - all->step->n_rows);
+    }
+}
+
+void cdp_schedule_next(cdp_schedule *all, cdp_step *step) {
+    sweep(all);
+    all->step = step;
+    step->kind = CDP_STEP_RUN;
+    step->n_rows = step->n_home = step->n_slots = step->n_commands = 0;
+    all->n_told = all->n_freed;
+    for (int i = 0; i < all->n_told; i++)
+        step->commands[step->n_commands++] = (cdp_kv_command){.verb = CDP_KV_FREE, .slot = all->freed[i]};
+    add_decoding(all);
+    add_prompts(all);
+    if (step->n_rows == 0)
+        return; /* not sent: what was freed is told by the next one */
+    memmove(all->freed, all->freed + all->n_told, (size_t)(all->n_freed - all->n_told) * sizeof *all->freed);
+    all->n_freed -= all->n_told;
+}
+
+bool cdp_schedule_is_idle(const cdp_schedule *all) {
+    for (int i = 0; i < all->n_sequences; i++)
+        if (!all->sequences[i]->has_ended)
+            return false;
+    return true;
+}
+
+uint64_t cdp_schedule_n_put_back(const cdp_schedule *all) {
+    return all->n_put_back;
+}

@@ -1,0 +1,60 @@
+/* launcher/schedule.h - the decisions of rank 0: which sequences are at work, which KV blocks they hold, what
+ * stands in the next step.
+ *
+ *     waiting --a slot and blocks are free--> prompt, chunk by chunk --> one row a step --> ended
+ *        ^                                                                     |
+ *        +---- put back and computed again when the KV blocks run out ---------+   (the youngest first)
+ *
+ * A step holds decoding rows of its share of the sequences (all of them divided by the stages, so that each
+ * stage has one such step) and, in the rows that are left, chunks of prompts, one behind the other. A
+ * sequence enters and leaves between two steps. Rank 0 owns the numbers of the KV blocks and tells the stages
+ * in the step header which block holds which 16 positions. What a sequence gets to see does not depend on its
+ * company: the kernels see to the bits, the schedule to the order.
+ *
+ * Nothing here knows MPI, a device or a clock: steps go out by cdp_schedule_next, rows come back by
+ * cdp_schedule_home, and who carries them is the engine's business, or a simulation's.
+ */
+#pragma once
+
+#include "kernels/step.h"
+#include "planner/plan.h"
+
+typedef struct cdp_schedule cdp_schedule;
+
+enum { CDP_NO_TOKEN = -1 };
+
+typedef struct cdp_request {
+    const int32_t *prompt; /* copied */
+    int n_prompt;          /* at least 1 */
+    int limit;             /* tokens it may reach, prompt and answer; at most the plan's ctx */
+    bool wants_all;        /* logits of every row (score); else of the prompt's last and of each answer row */
+    /* A row's logits, (vocab) f32, in the order of positions. Of the newest row: the token that comes next in
+     * *next_out, or leave CDP_NO_TOKEN there to end the sequence. */
+    cdp_status (*on_logits)(void *of, const cdp_row *row, const float *logits, int32_t *next_out);
+    void (*on_end)(void *of); /* the sequence has ended, also at its limit; may be NULL */
+    void *of;
+} cdp_request;
+
+/* An empty schedule over the plan's KV blocks, slots and active stages. The caller closes *out; plan and rope
+ * card outlive it. */
+cdp_status cdp_schedule_open(cdp_schedule **out, const cdp_plan *plan, const cdp_rope_card *rope);
+void cdp_schedule_close(cdp_schedule *schedule); /* NULL is fine */
+
+/* Queue a sequence. Picks the rope list by its limit (longrope: the long one when limit > its original
+ * length). CDP_BAD_DATA when the limit is above the plan's ctx or below the prompt. */
+cdp_status cdp_schedule_submit(cdp_schedule *schedule, const cdp_request *request);
+
+/* Fill the next step: rows, slots, commands, n_home; its arrays have room for the plan's rows, slots and
+ * commands (cdp_max_commands). n_rows 0: there is nothing to do until a row comes home, and the step must not
+ * be sent. A step that is filled counts as sent: every stage takes steps in this order. */
+void cdp_schedule_next(cdp_schedule *schedule, cdp_step *step);
+
+/* A row has come home: its logits go to the request, which may name the next token. Rows come in the order
+ * of steps and, within a step, of rows. CDP_INTERNAL for a row that nobody awaits. */
+cdp_status cdp_schedule_home(cdp_schedule *schedule, const cdp_row *row, const float *logits);
+
+/* True when every sequence has ended. Rows nobody reads may still be on the way. */
+bool cdp_schedule_is_idle(const cdp_schedule *schedule);
+
+/* Times a sequence was put back for want of KV blocks. */
+uint64_t cdp_schedule_n_put_back(const cdp_schedule *schedule);
