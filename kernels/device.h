@@ -6,6 +6,9 @@
  *
  *     main thread   copy_in  qkv  attend  ...  record(e)          query(e)? query(e)? -> send
  *     workers                 [copy][qkv    ][attend ]...[e]
+ *
+ * The functions here are the same for every kind: what a kind does is its table (device_table.h). All of them
+ * belong to the main thread but those that say otherwise.
  */
 #pragma once
 
@@ -23,6 +26,8 @@ struct cdp_ops;
 /* A point in the queue; 0 is the start, always reached. */
 typedef uint64_t cdp_event;
 
+/* Open, close ------------------------------------------------------------------------------------------ */
+
 typedef struct cdp_cpu_options {
     int n_threads; /* worker threads, at least 1 */
     cdp_cpu_tier tier;
@@ -32,44 +37,108 @@ typedef struct cdp_cpu_options {
 /* Start the CPU device. CDP_SYSTEM when threads or memory are refused. The caller closes it. */
 cdp_status cdp_device_open_cpu(cdp_device **out, const cdp_cpu_options *options);
 
-/* Wait for the queue to drain, end the workers, free the device's own memory. NULL is fine. */
+typedef struct cdp_cuda_options {
+    int index;                 /* of the visible GPUs */
+    const struct cdp_ops *ops; /* NULL: cdp_ops_cuda */
+} cdp_cuda_options;
+
+/* Make a context on a GPU and its queue; memory for kernels and libraries is taken with the first allocation,
+ * so that several ranks of one GPU can read its free memory before any of them takes some. CDP_UNAVAILABLE
+ * when the GPU is not there, in exclusive use or lost, or when this build has no CUDA. The caller closes it.
+ */
+cdp_status cdp_device_open_cuda(cdp_device **out, const cdp_cuda_options *options);
+
+/* Wait for the queue to drain, end the workers, free the device's own memory. A device that has failed
+ * (cdp_device_check) is left as it is: nothing on it can be waited for. NULL is fine. */
 void cdp_device_close(cdp_device *device);
+
+cdp_device_kind cdp_device_kind_of(const cdp_device *device);
 
 /* The operation table of this device (ops.h). */
 const struct cdp_ops *cdp_device_ops(const cdp_device *device);
 
-/* Device memory, 64-byte aligned, zeroed (so that every page is real before the job starts). n_bytes 0 gives
- * NULL and CDP_OK. CDP_SYSTEM when there is none. */
+/* Memory ----------------------------------------------------------------------------------------------- */
+
+/* Every buffer of a slab begins at a multiple of this; the plan counts so too. */
+enum { CDP_DEVICE_ALIGNMENT = 256 };
+
+/* Device memory, 64-byte aligned (256 on a GPU), zeroed, so that every page is real before the job starts.
+ * n_bytes 0 gives NULL and CDP_OK. CDP_SYSTEM when there is none, CDP_INTERNAL when a slab has no room left:
+ * the plan did not count this buffer. */
 cdp_status cdp_device_alloc(cdp_device *device, void **out, uint64_t n_bytes);
-void cdp_device_free(cdp_device *device, void *memory); /* NULL is fine */
 
-/* Bytes allocated now. */
+/* NULL is fine. The room of a buffer in a slab comes back only with the slab. */
+void cdp_device_free(cdp_device *device, void *memory);
+
+/* On a GPU: take n_bytes in one piece, zeroed; what is allocated from here on lies in it, buffer after
+ * buffer. Once a device; CDP_SYSTEM with both numbers when there is not so much. On the CPU nothing happens:
+ * every buffer there has its own memory, so that sanitizers see its ends. */
+cdp_status cdp_device_reserve(cdp_device *device, uint64_t n_bytes);
+
+/* Bytes of the slab that are in use, and of the whole slab; 0 and 0 without one. */
+void cdp_device_slab(const cdp_device *device, uint64_t *n_used_out, uint64_t *n_bytes_out);
+
+/* Bytes allocated now, a slab counted whole; and the most it ever was. */
 uint64_t cdp_device_allocated(const cdp_device *device);
+uint64_t cdp_device_peak(const cdp_device *device);
 
-/* Queue a copy between host and device memory. The host side must stay as it is until the copy is done. */
+/* Free memory of the device now. */
+cdp_status cdp_device_free_bytes(cdp_device *device, uint64_t *out);
+
+/* May the host read and write device memory in place? True on the CPU. */
+bool cdp_device_is_host(const cdp_device *device);
+
+/* Memory of the host that copies to and from the device run on from by themselves: pinned for a GPU, plain on
+ * the CPU. Zeroed, 64-byte aligned. n_bytes 0 gives NULL and CDP_OK. Freed before the device closes. */
+cdp_status cdp_device_host_alloc(cdp_device *device, void **out, uint64_t n_bytes);
+void cdp_device_host_free(cdp_device *device, void *memory); /* NULL is fine */
+
+/* The queue -------------------------------------------------------------------------------------------- */
+
+/* Queue a copy between host and device memory, or inside the device. The host side must stay as it is until
+ * the copy is done; only memory of cdp_device_host_alloc is sure not to hold up the caller. */
 cdp_status cdp_device_copy_in(cdp_device *device, void *to, const void *from_host, uint64_t n_bytes);
 cdp_status cdp_device_copy_out(cdp_device *device, void *to_host, const void *from, uint64_t n_bytes);
+cdp_status cdp_device_copy(cdp_device *device, void *to, const void *from, uint64_t n_bytes);
 
 /* The event that is reached when everything queued so far is done. */
 cdp_event cdp_device_record(cdp_device *device);
 
-/* True once the event is reached. Never blocks. */
-bool cdp_device_reached(const cdp_device *device, cdp_event event);
+/* True once the event is reached. Never blocks. On a device that has failed nothing is reached any more. */
+bool cdp_device_reached(cdp_device *device, cdp_event event);
 
-/* Jobs finished since the start: the watchdog's sign of life. */
+/* CDP_INTERNAL with the whole text once the device has failed for good: work that was queued is lost, and the
+ * process is to end. Costs nothing while all is well; asked in every turn. */
+cdp_status cdp_device_check(cdp_device *device);
+
+/* Pieces of work queued or done since the start: the watchdog's sign of life. Any thread. */
 uint64_t cdp_device_progress(const cdp_device *device);
 
-/* Seconds the workers have spent computing (not waiting) since the start. */
+/* Seconds the device has spent computing (not waiting) since the start. */
 double cdp_device_busy_s(const cdp_device *device);
 
-/* What this device reaches now, for the ceilings beside a benchmark's figures: bytes per second of all
- * workers reading one large buffer (128 MiB, for the moment of the call), and operations per second (a
- * multiply and an add are two) of its own matrix product in f32 on data that stays in the cache. Takes about
- * half a second; the queue must be empty. */
+/* Block until the queue is empty or the device has failed; for tests and teardown only. */
+void cdp_device_drain(cdp_device *device);
+
+/* What this device reaches now, for the ceilings beside a benchmark's figures: bytes per second (CPU: all
+ * workers reading one large buffer; GPU: a copy inside the device, read and written bytes both counted), and
+ * operations per second (a multiply and an add are two) of its own matrix product (CPU: f32 on data that
+ * stays in the cache; GPU: bf16). Takes about half a second; the queue must be empty. */
 cdp_status cdp_device_measure(cdp_device *device, double *bytes_per_s_out, double *flop_per_s_out);
 
-/* Block until the queue is empty; for tests and teardown only. */
-void cdp_device_drain(cdp_device *device);
+/* Uploads: weights, by reader threads ------------------------------------------------------------------ */
+
+enum { CDP_UPLOAD_LANES = 16 };
+
+/* Start a copy from pinned memory to the device beside the queue, in `lane` (0 .. CDP_UPLOAD_LANES-1), of
+ * which one thread at a time makes use. Any thread. On the CPU it is done on return. */
+cdp_status cdp_device_upload(cdp_device *device, int lane, void *to, const void *from_host, uint64_t n_bytes);
+
+/* Block until the lane's copies are done: their host memory may be written again, and work queued from here
+ * on sees them. Any thread. */
+cdp_status cdp_device_uploaded(cdp_device *device, int lane);
+
+/* The host --------------------------------------------------------------------------------------------- */
 
 /* The highest tier this processor has, its names and back. */
 cdp_cpu_tier cdp_cpu_best_tier(void);

@@ -313,6 +313,7 @@ static void note_activity(cdp_pipeline *p) {
 cdp_status cdp_pipeline_turn(cdp_pipeline *p) {
     bool moved = false;
     account(p);
+    CDP_TRY(cdp_device_check(p->options.device));
     CDP_TRY(cdp_link_poll(p->link));
     CDP_TRY(take_header(p, &moved));
     if (!p->is_first)

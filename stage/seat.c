@@ -1,7 +1,5 @@
 #include "stage/seat.h"
 
-#include <stdlib.h>
-
 enum { ROW_ARRAYS = 5 }; /* slot, position, token, rope list, home */
 
 int cdp_max_commands(const cdp_run_shape *run) {
@@ -21,20 +19,18 @@ cdp_status cdp_seat_open(cdp_seat *out, cdp_device *device, const cdp_model_card
     CDP_TRY_GOTO(cdp_device_alloc(device, (void **)&out->commands, command_bytes), st, done);
     CDP_TRY_GOTO(cdp_device_alloc(device, &out->hidden, hidden_bytes), st, done);
     CDP_TRY_GOTO(cdp_device_alloc(device, &out->home, hidden_bytes), st, done);
-    out->host = calloc(1, row_bytes);
-    out->host_commands = calloc(1, command_bytes);
-    if (out->host != NULL && out->host_commands != NULL)
-        return CDP_OK;
-    st = cdp_fail(CDP_SYSTEM, "no memory for the step arrays");
+    CDP_TRY_GOTO(cdp_device_host_alloc(device, (void **)&out->host, row_bytes), st, done);
+    CDP_TRY_GOTO(cdp_device_host_alloc(device, (void **)&out->host_commands, command_bytes), st, done);
+    return CDP_OK;
 done:
     cdp_seat_close(out);
     return st;
 }
 
 void cdp_seat_close(cdp_seat *seat) {
-    free(seat->host_commands);
-    free(seat->host);
     if (seat->device != NULL) {
+        cdp_device_host_free(seat->device, seat->host_commands);
+        cdp_device_host_free(seat->device, seat->host);
         cdp_device_free(seat->device, seat->home);
         cdp_device_free(seat->device, seat->hidden);
         cdp_device_free(seat->device, seat->commands);

@@ -11,7 +11,7 @@ struct cdp_vocab {
     bool is_tied;
     float *logits; /* device, (CDP_HOME_ROWS, vocab) */
     float *normed; /* device, (CDP_HOME_ROWS, hidden): the stage's own may be in use by the next step */
-    float *host;   /* (CDP_HOME_ROWS, vocab) */
+    float *host;   /* (CDP_HOME_ROWS, vocab), memory the device copies to by itself */
 };
 
 static cdp_status open_weight(cdp_vocab *vocab, cdp_tensor *out, cdp_role role, cdp_dtype dtype,
@@ -52,11 +52,7 @@ cdp_status cdp_vocab_open(cdp_vocab **out, cdp_device *device, const cdp_model_c
     CDP_TRY_GOTO(open_weights(vocab, card, plan->run.dtype, index, loader), st, done);
     CDP_TRY_GOTO(cdp_device_alloc(device, (void **)&vocab->logits, logits_bytes), st, done);
     CDP_TRY_GOTO(cdp_device_alloc(device, (void **)&vocab->normed, normed_bytes), st, done);
-    vocab->host = malloc(logits_bytes);
-    if (vocab->host == NULL) {
-        st = cdp_fail(CDP_SYSTEM, "no memory for %d rows of logits", CDP_HOME_ROWS);
-        goto done;
-    }
+    CDP_TRY_GOTO(cdp_device_host_alloc(device, (void **)&vocab->host, logits_bytes), st, done);
     *out = vocab;
     return CDP_OK;
 done:
@@ -67,7 +63,7 @@ done:
 void cdp_vocab_close(cdp_vocab *vocab) {
     if (vocab == NULL)
         return;
-    free(vocab->host);
+    cdp_device_host_free(vocab->device, vocab->host);
     cdp_device_free(vocab->device, vocab->normed);
     cdp_device_free(vocab->device, vocab->logits);
     if (!vocab->is_tied)

@@ -1,5 +1,6 @@
 /* The CPU device: one ring of jobs, worker threads that walk it together. See queue.h for the picture. */
 #include "kernels/cpu/queue.h"
+#include "kernels/device_table.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -22,8 +23,8 @@ typedef struct job_slot {
     _Alignas(16) unsigned char args[CDP_JOB_ARGS_BYTES];
 } job_slot;
 
-struct cdp_device {
-    const cdp_ops *ops;
+typedef struct cpu_device {
+    cdp_device base;
     int n_threads, n_started;
     pthread_t *threads;
     job_slot *jobs;
@@ -36,15 +37,14 @@ struct cdp_device {
     atomic_uint bell; /* changes whenever a sleeper should look again */
     atomic_bool is_closing;
     _Atomic uint64_t busy_ns;
-    uint64_t allocated;
-};
+} cpu_device;
 
 typedef struct worker_start {
-    cdp_device *device;
+    cpu_device *device;
     int worker;
 } worker_start;
 
-static void ring_bell(cdp_device *device) {
+static void ring_bell(cpu_device *device) {
     atomic_fetch_add(&device->bell, 1);
     if (atomic_load(&device->n_sleeping) > 0)
         syscall(SYS_futex, &device->bell, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
@@ -57,7 +57,7 @@ static void spin_pause(void) {
 }
 
 /* Wait until *counter > value or the device closes: a short spin, then asleep on the bell. */
-static bool wait_above(cdp_device *device, _Atomic uint64_t *counter, uint64_t value) {
+static bool wait_above(cpu_device *device, _Atomic uint64_t *counter, uint64_t value) {
     for (int turn = 0; turn < SPIN_TURNS; turn++) {
         if (atomic_load_explicit(counter, memory_order_acquire) > value)
             return true;
@@ -85,7 +85,7 @@ static uint64_t now_ns(void) {
 static void *worker_main(void *argument) {
     const worker_start start = *(worker_start *)argument;
     free(argument);
-    cdp_device *device = start.device;
+    cpu_device *device = start.device;
     const uint64_t n = (uint64_t)device->n_threads;
     for (uint64_t number = 0; wait_above(device, &device->submitted, number); number++) {
         const uint64_t began = start.worker == 0 ? now_ns() : 0;
@@ -104,7 +104,7 @@ static void *worker_main(void *argument) {
     return NULL;
 }
 
-static cdp_status start_workers(cdp_device *device) {
+static cdp_status start_workers(cpu_device *device) {
     device->threads = calloc((size_t)device->n_threads, sizeof *device->threads);
     if (device->threads == NULL)
         return cdp_fail(CDP_SYSTEM, "no memory for %d worker threads", device->n_threads);
@@ -124,35 +124,16 @@ static cdp_status start_workers(cdp_device *device) {
     return CDP_OK;
 }
 
-cdp_status cdp_device_open_cpu(cdp_device **out, const cdp_cpu_options *options) {
-    *out = NULL;
-    cdp_device *device = aligned_alloc(ALIGNMENT, (sizeof *device + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
-    if (device == NULL)
-        return cdp_fail(CDP_SYSTEM, "no memory for the CPU device");
-    memset(device, 0, sizeof *device);
-    device->n_threads = options->n_threads < 1 ? 1 : options->n_threads;
-    device->ops = options->ops != NULL ? options->ops : cdp_ops_for_tier(options->tier);
-    device->jobs = calloc(QUEUE_JOBS, sizeof *device->jobs);
-    cdp_status st = CDP_OK;
-    if (device->ops == NULL)
-        st = cdp_fail(CDP_UNAVAILABLE, "this build or processor has no %s tier",
-                      cdp_cpu_tier_name(options->tier));
-    else if (device->jobs == NULL)
-        st = cdp_fail(CDP_SYSTEM, "no memory for the job queue");
-    else
-        st = start_workers(device);
-    if (st != CDP_OK)
-        cdp_device_close(device);
-    else
-        *out = device;
-    return st;
+/* What is behind a device of this kind. */
+static cpu_device *inside(cdp_device *device) {
+    return (cpu_device *)device;
+}
+static const cpu_device *inside_const(const cdp_device *device) {
+    return (const cpu_device *)device;
 }
 
-void cdp_device_close(cdp_device *device) {
-    if (device == NULL)
-        return;
-    if (device->n_started == device->n_threads)
-        cdp_device_drain(device);
+static void close_cpu(cdp_device *base) {
+    cpu_device *device = inside(base);
     atomic_store(&device->is_closing, true);
     ring_bell(device);
     for (int i = 0; i < device->n_started; i++)
@@ -162,11 +143,8 @@ void cdp_device_close(cdp_device *device) {
     free(device);
 }
 
-const cdp_ops *cdp_device_ops(const cdp_device *device) {
-    return device->ops;
-}
-
-cdp_status cdp_cpu_submit(cdp_device *device, cdp_job job, const void *args, size_t n_bytes) {
+cdp_status cdp_cpu_submit(cdp_device *base, cdp_job job, const void *args, size_t n_bytes) {
+    cpu_device *device = inside(base);
     if (n_bytes > CDP_JOB_ARGS_BYTES)
         return cdp_fail(CDP_INTERNAL, "a job of %zu argument bytes, room for %d", n_bytes,
                         CDP_JOB_ARGS_BYTES);
@@ -182,10 +160,7 @@ cdp_status cdp_cpu_submit(cdp_device *device, cdp_job job, const void *args, siz
     return CDP_OK;
 }
 
-cdp_status cdp_device_alloc(cdp_device *device, void **out, uint64_t n_bytes) {
-    *out = NULL;
-    if (n_bytes == 0)
-        return CDP_OK;
+static cdp_status alloc_cpu(cdp_device *device, void **out, uint64_t n_bytes) {
     /* The size lies in front of the memory, so that free can count. */
     const uint64_t whole = (n_bytes + 2 * ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     unsigned char *memory = aligned_alloc(ALIGNMENT, whole);
@@ -199,9 +174,7 @@ cdp_status cdp_device_alloc(cdp_device *device, void **out, uint64_t n_bytes) {
     return CDP_OK;
 }
 
-void cdp_device_free(cdp_device *device, void *memory) {
-    if (memory == NULL)
-        return;
+static void free_cpu(cdp_device *device, void *memory) {
     unsigned char *start = (unsigned char *)memory - ALIGNMENT;
     uint64_t n_bytes;
     memcpy(&n_bytes, start, sizeof n_bytes);
@@ -209,8 +182,25 @@ void cdp_device_free(cdp_device *device, void *memory) {
     free(start);
 }
 
-uint64_t cdp_device_allocated(const cdp_device *device) {
-    return device->allocated;
+static cdp_status free_bytes(cdp_device *device, uint64_t *out) {
+    (void)device;
+    *out = cdp_cpu_free_bytes();
+    return CDP_OK;
+}
+
+static cdp_status host_alloc(cdp_device *device, void **out, uint64_t n_bytes) {
+    (void)device;
+    const uint64_t whole = (n_bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    *out = aligned_alloc(ALIGNMENT, whole);
+    if (*out == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for a buffer of %.1f MiB", (double)n_bytes / 0x1p20);
+    memset(*out, 0, whole);
+    return CDP_OK;
+}
+
+static void host_free(cdp_device *device, void *memory) {
+    (void)device;
+    free(memory);
 }
 
 typedef struct copy_args {
@@ -225,31 +215,96 @@ static void copy_job(const void *args, const cdp_turn *turn) {
         memcpy(a->to, a->from, a->n_bytes);
 }
 
-cdp_status cdp_device_copy_in(cdp_device *device, void *to, const void *from_host, uint64_t n_bytes) {
-    const copy_args args = {to, from_host, n_bytes};
-    return n_bytes == 0 ? CDP_OK : cdp_cpu_submit(device, copy_job, &args, sizeof args);
+/* In, out and inside are one: all memory is the host's. */
+static cdp_status copy(cdp_device *device, void *to, const void *from, uint64_t n_bytes) {
+    const copy_args args = {to, from, n_bytes};
+    return cdp_cpu_submit(device, copy_job, &args, sizeof args);
 }
 
-cdp_status cdp_device_copy_out(cdp_device *device, void *to_host, const void *from, uint64_t n_bytes) {
-    return cdp_device_copy_in(device, to_host, from, n_bytes);
+static cdp_event record(cdp_device *device) {
+    return atomic_load(&inside(device)->submitted);
 }
 
-cdp_event cdp_device_record(cdp_device *device) {
-    return atomic_load(&device->submitted);
+static bool reached(cdp_device *device, cdp_event event) {
+    return atomic_load_explicit(&inside(device)->done, memory_order_acquire) >= event;
 }
 
-bool cdp_device_reached(const cdp_device *device, cdp_event event) {
-    return atomic_load_explicit(&device->done, memory_order_acquire) >= event;
+/* Cores do not fail by themselves. */
+static cdp_status check(cdp_device *device) {
+    (void)device;
+    return CDP_OK;
 }
 
-uint64_t cdp_device_progress(const cdp_device *device) {
-    return atomic_load(&device->done);
-}
-double cdp_device_busy_s(const cdp_device *device) {
-    return (double)atomic_load(&device->busy_ns) * 1e-9;
+static uint64_t progress(const cdp_device *device) {
+    return atomic_load(&inside_const(device)->done);
 }
 
-void cdp_device_drain(cdp_device *device) {
-    while (!cdp_device_reached(device, cdp_device_record(device)))
+static double busy_s(const cdp_device *device) {
+    return (double)atomic_load(&inside_const(device)->busy_ns) * 1e-9;
+}
+
+static void drain(cdp_device *device) {
+    if (inside(device)->n_started < inside(device)->n_threads)
+        return; /* half open: nobody would work the queue off */
+    while (!reached(device, record(device)))
         nanosleep(&(struct timespec){0, 20000}, NULL);
+}
+
+static cdp_status upload(cdp_device *device, int lane, void *to, const void *from_host, uint64_t n_bytes) {
+    (void)device, (void)lane;
+    memcpy(to, from_host, n_bytes);
+    return CDP_OK;
+}
+
+static cdp_status uploaded(cdp_device *device, int lane) {
+    (void)device, (void)lane;
+    return CDP_OK;
+}
+
+static const cdp_device_table cpu_table = {
+    .kind = CDP_DEVICE_CPU,
+    .is_host = true,
+    .close = close_cpu,
+    .alloc = alloc_cpu,
+    .free = free_cpu,
+    .free_bytes = free_bytes,
+    .host_alloc = host_alloc,
+    .host_free = host_free,
+    .copy_in = copy,
+    .copy_out = copy,
+    .copy = copy,
+    .record = record,
+    .reached = reached,
+    .check = check,
+    .progress = progress,
+    .busy_s = busy_s,
+    .drain = drain,
+    .measure = cdp_cpu_measure,
+    .upload = upload,
+    .uploaded = uploaded,
+};
+
+cdp_status cdp_device_open_cpu(cdp_device **out, const cdp_cpu_options *options) {
+    *out = NULL;
+    cpu_device *device = aligned_alloc(ALIGNMENT, (sizeof *device + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+    if (device == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for the CPU device");
+    memset(device, 0, sizeof *device);
+    device->base.table = &cpu_table;
+    device->base.ops = options->ops != NULL ? options->ops : cdp_ops_for_tier(options->tier);
+    device->n_threads = options->n_threads < 1 ? 1 : options->n_threads;
+    device->jobs = calloc(QUEUE_JOBS, sizeof *device->jobs);
+    cdp_status st = CDP_OK;
+    if (device->base.ops == NULL)
+        st = cdp_fail(CDP_UNAVAILABLE, "this build or processor has no %s tier",
+                      cdp_cpu_tier_name(options->tier));
+    else if (device->jobs == NULL)
+        st = cdp_fail(CDP_SYSTEM, "no memory for the job queue");
+    else
+        st = start_workers(device);
+    if (st != CDP_OK)
+        cdp_device_close(&device->base);
+    else
+        *out = &device->base;
+    return st;
 }

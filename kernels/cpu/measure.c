@@ -82,7 +82,7 @@ static cdp_status run_products(cdp_device *device, float *memory, double *out) {
     return CDP_OK;
 }
 
-cdp_status cdp_device_measure(cdp_device *device, double *bytes_per_s_out, double *flop_per_s_out) {
+cdp_status cdp_cpu_measure(cdp_device *device, double *bytes_per_s_out, double *flop_per_s_out) {
     void *memory = NULL;
     CDP_TRY(measure_stream(device, bytes_per_s_out));
     CDP_TRY(cdp_device_alloc(device, &memory,

@@ -47,3 +47,6 @@ cdp_status cdp_cpu_pick(cdp_device *device, const cdp_shape *shape, const cdp_st
 /* The tables of the vectorised tiers; only those this build has are not NULL. */
 const cdp_ops *cdp_ops_for_tier(cdp_cpu_tier tier);
 extern const cdp_ops cdp_ops_plain;
+
+/* The slot `measure` of this kind's table (device.h: cdp_device_measure). */
+cdp_status cdp_cpu_measure(cdp_device *device, double *bytes_per_s_out, double *flop_per_s_out);
