@@ -48,13 +48,14 @@ const cdp_added_token *cdp_added_find(const cdp_added_set *set, const char *text
 }
 
 /* The longest token that begins exactly here. */
-static const cdp_added_token *token_at(const cdp_added_set *set, const char *text, size_t left,
+static const cdp_added_token *token_at(const cdp_added_set *set, cdp_text text, size_t at,
                                        uint32_t *length_out) {
-    const unsigned char first = (unsigned char)text[0];
+    const unsigned char first = (unsigned char)text.data[at];
     for (int i = 0; i < set->n_lengths[first]; i++) {
         const uint32_t length = set->lengths[first][i];
-        const cdp_added_token *token = length <= left ? cdp_added_find(set, text, length) : NULL;
-        if (token != NULL) {
+        const cdp_added_token *token =
+            length <= text.n - at ? cdp_added_find(set, text.data + at, length) : NULL;
+        if (token != NULL && !(token->is_special && cdp_text_is_foreign(text, at, at + length))) {
             *length_out = length;
             return token;
         }
@@ -93,18 +94,18 @@ static void take_blanks(const cdp_added_token *token, const char *text, size_t n
         place->end += length;
 }
 
-const cdp_added_token *cdp_added_next(const cdp_added_set *set, const char *text, size_t n,
-                                      cdp_added_search *search, cdp_span *place_out) {
-    while (set->n_tokens > 0 && search->at < n) {
+const cdp_added_token *cdp_added_next(const cdp_added_set *set, cdp_text text, cdp_added_search *search,
+                                      cdp_span *place_out) {
+    while (set->n_tokens > 0 && search->at < text.n) {
         uint32_t length;
         const size_t at = search->at;
-        const cdp_added_token *token = token_at(set, text + at, n - at, &length);
+        const cdp_added_token *token = token_at(set, text, at, &length);
         search->at += token != NULL ? length : 1;
         *place_out = (cdp_span){at, search->at};
         /* One that does not stand alone was found all the same: what it covers has been passed over. */
-        if (token == NULL || (token->single_word && !stands_alone(text, n, *place_out)))
+        if (token == NULL || (token->single_word && !stands_alone(text.data, text.n, *place_out)))
             continue;
-        take_blanks(token, text, n, search->done, place_out);
+        take_blanks(token, text.data, text.n, search->done, place_out);
         if (place_out->begin >= place_out->end)
             continue; /* an earlier token has taken all of it as blanks */
         search->done = place_out->end;

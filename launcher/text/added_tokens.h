@@ -11,6 +11,7 @@
 typedef struct cdp_added_token {
     int32_t id;
     bool single_word, lstrip, rstrip;
+    bool is_special; /* never found in foreign bytes */
 } cdp_added_token;
 
 /* One set: the tokens that match the raw text, or those that match the normalised one. */
@@ -37,7 +38,7 @@ typedef struct cdp_added_search {
     size_t done; /* the end of the place of the last one */
 } cdp_added_search;
 
-/* The next token in text[0, n): its place (with the blanks it takes) and the token; NULL when there is none.
- */
-const cdp_added_token *cdp_added_next(const cdp_added_set *set, const char *text, size_t n,
-                                      cdp_added_search *search, cdp_span *place_out);
+/* The next token in the text: its place (with the blanks it takes, foreign ones too) and the token; NULL when
+ * there is none. */
+const cdp_added_token *cdp_added_next(const cdp_added_set *set, cdp_text text, cdp_added_search *search,
+                                      cdp_span *place_out);

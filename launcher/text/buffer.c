@@ -44,3 +44,12 @@ void cdp_spans_add(cdp_spans *spans, size_t begin, size_t end) {
     }
     spans->data[spans->n++] = (cdp_span){begin, end};
 }
+
+cdp_text cdp_text_slice(cdp_text text, size_t begin, size_t end) {
+    return (cdp_text){text.data + begin, end - begin, text.foreign != NULL ? text.foreign + begin : NULL,
+                      text.is_beginning && begin == 0};
+}
+
+bool cdp_text_is_foreign(cdp_text text, size_t begin, size_t end) {
+    return text.foreign != NULL && memchr(text.foreign + begin, 1, end - begin) != NULL;
+}

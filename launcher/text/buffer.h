@@ -24,6 +24,18 @@ typedef struct cdp_ids {
 
 void cdp_ids_add(cdp_ids *ids, int32_t id);
 
+/* n bytes of valid UTF-8 that somebody else owns, and where they come from. */
+typedef struct cdp_text {
+    const char *data;
+    size_t n;
+    const char *foreign; /* (n) 1: this byte may be no part of a special token; NULL: every byte may */
+    bool is_beginning;   /* nothing of the whole text lies before it */
+} cdp_text;
+
+/* [begin, end) of a text, as a text. */
+cdp_text cdp_text_slice(cdp_text text, size_t begin, size_t end);
+bool cdp_text_is_foreign(cdp_text text, size_t begin, size_t end);
+
 /* [begin, end) of a text. */
 typedef struct cdp_span {
     size_t begin, end;

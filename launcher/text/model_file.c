@@ -200,34 +200,43 @@ static cdp_status given_twice(const char *name, const char *text, size_t n) {
                     cdp_escape(shown, sizeof shown, text, n));
 }
 
+/* Enter an added token: as the file writes it, and as it is found in a text. */
+static cdp_status set_added(cdp_tokenizer *t, const char *name, const cdp_added_token *token,
+                            bool is_normalized, cdp_text written, cdp_text found) {
+    if (found.n == 0)
+        return cdp_fail(CDP_BAD_MODEL, "%s: added_tokens: the normalizer leaves nothing of id %d", name,
+                        token->id);
+    if (cdp_added_find(&t->raw, found.data, found.n) != NULL ||
+        cdp_added_find(&t->normalized, found.data, found.n) != NULL)
+        return given_twice(name, found.data, found.n);
+    CDP_TRY(cdp_vocabulary_name(&t->vocabulary, token->id, found.data, found.n));
+    CDP_TRY(cdp_added_add(is_normalized ? &t->normalized : &t->raw, token, found.data, found.n));
+    /* The reference asks for special tokens by their text as written: where normalising changes it, decoding
+     * shows the token. */
+    t->vocabulary.tokens[token->id].is_special =
+        token->is_special && found.n == written.n && memcmp(found.data, written.data, written.n) == 0;
+    return CDP_OK;
+}
+
 static cdp_status read_added(cdp_tokenizer *t, const char *name, const cJSON *item) {
     const char *text = cdp_json_get(item, "content")->valuestring;
     cdp_added_token token = {.id = cdp_json_get(item, "id")->valueint};
-    bool is_normalized = false, is_special = false;
-    cdp_bytes normal = {0};
+    bool is_normalized = false;
+    cdp_normal_text normal = {0};
     cdp_status st = CDP_OK;
     CDP_TRY(cdp_json_bool(item, name, "single_word", &token.single_word));
     CDP_TRY(cdp_json_bool(item, name, "lstrip", &token.lstrip));
     CDP_TRY(cdp_json_bool(item, name, "rstrip", &token.rstrip));
     CDP_TRY(cdp_json_bool(item, name, "normalized", &is_normalized));
-    CDP_TRY(cdp_json_bool(item, name, "special", &is_special));
+    CDP_TRY(cdp_json_bool(item, name, "special", &token.is_special));
     CDP_TRY(check_added(t, name, text, token.id));
     /* A token that matches the normalised text is itself normalised, also where it is printed. */
     const cdp_normalizer nothing = {0};
-    CDP_TRY_GOTO(cdp_normalizer_run(is_normalized ? &t->normalizer : &nothing, text, strlen(text), &normal),
-                 st, done);
-    if (cdp_added_find(&t->raw, normal.data, normal.n) != NULL ||
-        cdp_added_find(&t->normalized, normal.data, normal.n) != NULL)
-        CDP_TRY_GOTO(given_twice(name, normal.data, normal.n), st, done);
-    CDP_TRY_GOTO(cdp_vocabulary_name(&t->vocabulary, token.id, normal.data, normal.n), st, done);
-    CDP_TRY_GOTO(cdp_added_add(is_normalized ? &t->normalized : &t->raw, &token, normal.data, normal.n), st,
-                 done);
-    /* The reference asks for special tokens by their text as written: one that normalising changes is none.
-     */
-    t->vocabulary.tokens[token.id].is_special =
-        is_special && normal.n == strlen(text) && memcmp(normal.data, text, normal.n) == 0;
+    const cdp_text written = {.data = text, .n = strlen(text), .is_beginning = true};
+    CDP_TRY_GOTO(cdp_normalizer_run(is_normalized ? &t->normalizer : &nothing, written, &normal), st, done);
+    CDP_TRY_GOTO(set_added(t, name, &token, is_normalized, written, normal.text), st, done);
 done:
-    free(normal.data);
+    cdp_normal_text_free(&normal);
     return st;
 }
 

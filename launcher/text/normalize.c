@@ -2,62 +2,201 @@
 
 #include <utf8proc.h>
 
-#include "planner/json.h"
+#include "launcher/text/utf8.h"
 
-static cdp_status add_nfc(const char *text, size_t n, cdp_bytes *out) {
-    bool may_change = false;
-    for (size_t i = 0; i < n; i++) /* nothing below U+0300 changes, and those have no byte of 0xCC or more */
-        may_change |= (unsigned char)text[i] >= 0xCC;
-    if (!may_change) {
-        cdp_bytes_add(out, text, n);
-        return CDP_OK;
+/* Append n bytes that come from text[begin, end): foreign when one of those is. */
+static void add(cdp_normal_text *out, const char *bytes, size_t n, cdp_text text, size_t begin, size_t end) {
+    const char mark = (char)cdp_text_is_foreign(text, begin, end);
+    cdp_bytes_add(&out->bytes, bytes, n);
+    for (size_t i = 0; text.foreign != NULL && i < n; i++)
+        cdp_bytes_add(&out->foreign, &mark, 1);
+}
+
+/* Append text[begin, end) as it is. */
+static void add_same(cdp_normal_text *out, cdp_text text, size_t begin, size_t end) {
+    cdp_bytes_add(&out->bytes, text.data + begin, end - begin);
+    if (text.foreign != NULL)
+        cdp_bytes_add(&out->foreign, text.foreign + begin, end - begin);
+}
+
+/* Ranges of characters that are composed already, and do not compose with one before them: the letters of
+ * most texts. Anything else asks utf8proc. */
+static bool is_composed(uint32_t c) {
+    static const uint32_t ranges[][2] = {
+        {0x00, 0x2FF},      {0x391, 0x3CE},   {0x400, 0x482},     {0x48A, 0x52F},     {0x5D0, 0x5EA},
+        {0x620, 0x64A},     {0xE01, 0xE30},   {0x2010, 0x205E},   {0x20A0, 0x20C0},   {0x3000, 0x3029},
+        {0x3041, 0x3096},   {0x30A1, 0x30FF}, {0x3400, 0x4DBF},   {0x4E00, 0x9FFF},   {0xAC00, 0xD7A3},
+        {0xFF01, 0xFF9D},   {0xFFFD, 0xFFFD}, {0x1F300, 0x1F64F}, {0x1F680, 0x1F6D7}, {0x1F900, 0x1F9FF},
+        {0x20000, 0x2A6DF},
+    };
+    for (size_t i = 0; i < sizeof ranges / sizeof ranges[0] && c >= ranges[i][0]; i++)
+        if (c <= ranges[i][1])
+            return true;
+    return false;
+}
+
+static bool is_all_composed(cdp_text text, size_t begin, size_t end) {
+    while (begin < end) {
+        size_t length;
+        uint32_t code;
+        cdp_utf8_next((const unsigned char *)text.data + begin, end - begin, &length, &code);
+        if (!is_composed(code))
+            return false;
+        begin += length;
     }
+    return true;
+}
+
+static cdp_status add_form_of(cdp_normal_text *out, cdp_normal_kind kind, cdp_text text, size_t begin,
+                              size_t end) {
+    static const int options[] = {
+        [CDP_NORMAL_NFC] = UTF8PROC_STABLE | UTF8PROC_COMPOSE,
+        [CDP_NORMAL_NFD] = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE,
+        [CDP_NORMAL_NFKC] = UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT,
+        [CDP_NORMAL_NFKD] = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT,
+    };
     utf8proc_uint8_t *normal = NULL;
-    const utf8proc_ssize_t length = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)n, &normal,
-                                                 UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    if (length < 0)
-        return cdp_fail(CDP_SYSTEM, "normalising a text of %zu bytes: %s", n, utf8proc_errmsg(length));
-    cdp_bytes_add(out, normal, (size_t)length);
+    const utf8proc_ssize_t n =
+        utf8proc_map((const utf8proc_uint8_t *)text.data + begin, (utf8proc_ssize_t)(end - begin), &normal,
+                     (utf8proc_option_t)options[kind]);
+    if (n < 0)
+        return cdp_fail(CDP_SYSTEM, "normalising %zu bytes: %s", end - begin, utf8proc_errmsg(n));
+    /* A first character that stayed what it was keeps its own mark. */
+    const size_t same = n > 0 && (char)normal[0] == text.data[begin] && normal[0] < 0x80;
+    add_same(out, text, begin, begin + same);
+    add(out, (const char *)normal + same, (size_t)n - same, text, begin + same, end);
     free(normal);
     return CDP_OK;
 }
 
-cdp_status cdp_normalizer_open(cdp_normalizer *out, const char *name, const cJSON *json) {
-    const cJSON *type = cdp_json_get(json, "type"), *step;
-    char shown[64];
-    if (json == NULL || cJSON_IsNull(json))
-        return CDP_OK;
-    const char *word = cJSON_IsString(type) ? type->valuestring : "?";
-    if (strcmp(word, "Sequence") == 0) {
-        cJSON_ArrayForEach(step, cdp_json_get(json, "normalizers"))
-            CDP_TRY(cdp_normalizer_open(out, name, step));
-        return CDP_OK;
+/* The four forms of Unicode. ASCII stays, and composes only with what comes behind it: so a text falls apart
+ * into runs of ASCII, and stretches of other characters with the one ASCII character before them. */
+static cdp_status add_form(cdp_normal_text *out, cdp_normal_kind kind, cdp_text text) {
+    size_t kept = 0; /* what lies before it is in `out` */
+    for (size_t at = 0; at < text.n;) {
+        if ((unsigned char)text.data[at] < 0x80) {
+            at++;
+            continue;
+        }
+        const size_t begin = at > kept ? at - 1 : at;
+        while (at < text.n && (unsigned char)text.data[at] >= 0x80)
+            at++;
+        if (kind == CDP_NORMAL_NFC && is_all_composed(text, begin, at))
+            continue;
+        add_same(out, text, kept, begin);
+        CDP_TRY(add_form_of(out, kind, text, begin, at));
+        kept = at;
     }
-    if (strcmp(word, "NFC") != 0)
-        return cdp_fail(CDP_BAD_MODEL, "%s: normalizer %s is not supported, expected NFC or Sequence", name,
-                        cdp_escape(shown, sizeof shown, word, strlen(word)));
-    if (out->n_steps == CDP_MAX_NORMAL_STEPS)
-        return cdp_fail(CDP_BAD_MODEL, "%s: normalizer has more than %d steps", name, CDP_MAX_NORMAL_STEPS);
-    out->steps[out->n_steps++] = CDP_NORMAL_NFC;
+    add_same(out, text, kept, text.n);
     return CDP_OK;
 }
 
-static cdp_status run_step(cdp_normal_kind kind, const char *text, size_t n, cdp_bytes *out) {
-    switch (kind) {
-    case CDP_NORMAL_NFC:
-        return add_nfc(text, n, out);
+static void add_lowercase(cdp_normal_text *out, cdp_text text) {
+    for (size_t at = 0, length; at < text.n; at += length) {
+        uint32_t code;
+        utf8proc_uint8_t lower[8];
+        cdp_utf8_next((const unsigned char *)text.data + at, text.n - at, &length, &code);
+        /* The one character that becomes two. */
+        const bool is_dotted = code == 0x130;
+        const utf8proc_int32_t to = is_dotted ? 'i' : utf8proc_tolower((utf8proc_int32_t)code);
+        utf8proc_ssize_t n = utf8proc_encode_char(to, lower);
+        if (is_dotted)
+            n += utf8proc_encode_char(0x307, lower + n);
+        add(out, (const char *)lower, (size_t)n, text, at, at + length);
     }
-    return cdp_fail(CDP_INTERNAL, "normalizer step %d has no meaning", (int)kind);
 }
 
-cdp_status cdp_normalizer_run(const cdp_normalizer *normalizer, const char *text, size_t n, cdp_bytes *out) {
-    cdp_status st = CDP_OK;
-    cdp_bytes_add(out, text, n);
-    for (int i = 0; st == CDP_OK && !out->is_failed && i < normalizer->n_steps; i++) {
-        cdp_bytes next = {0};
-        st = run_step(normalizer->steps[i], out->data, out->n, &next);
-        free(out->data);
-        *out = next;
+static void add_stripped(cdp_normal_text *out, const cdp_normal_step *step, cdp_text text) {
+    const unsigned char *data = (const unsigned char *)text.data;
+    size_t begin = 0, end = text.n, length;
+    uint32_t code;
+    for (; step->strips_left && begin < end; begin += length) {
+        cdp_utf8_next(data + begin, end - begin, &length, &code);
+        if (!cdp_is_space(code))
+            break;
     }
-    return st == CDP_OK && out->is_failed ? cdp_fail(CDP_SYSTEM, "no memory to normalise %zu bytes", n) : st;
+    while (step->strips_right && end > begin) {
+        const size_t before = cdp_utf8_before(data, end);
+        cdp_utf8_next(data + before, end - before, &length, &code);
+        if (!cdp_is_space(code))
+            break;
+        end = before;
+    }
+    add_same(out, text, begin, end);
+    out->text.is_beginning = text.is_beginning && begin == 0;
+}
+
+/* All places of a fixed text, leftmost first. */
+static cdp_status find_fixed(const cdp_bytes *from, cdp_text text, cdp_spans *matches) {
+    const char *at = text.data, *end = text.data + text.n;
+    while (at < end && (at = memmem(at, (size_t)(end - at), from->data, from->n)) != NULL) {
+        cdp_spans_add(matches, (size_t)(at - text.data), (size_t)(at - text.data) + from->n);
+        at += from->n;
+    }
+    return matches->is_failed ? cdp_fail(CDP_SYSTEM, "no memory to replace in a text") : CDP_OK;
+}
+
+static cdp_status add_replaced(cdp_normal_text *out, const cdp_normal_step *step, cdp_text text) {
+    cdp_spans matches = {0};
+    cdp_status st = step->pattern != NULL ? cdp_regex_find(step->pattern, text.data, 0, text.n, &matches)
+                                          : find_fixed(&step->from, text, &matches);
+    size_t kept = 0;
+    for (size_t i = 0; st == CDP_OK && i < matches.n; i++) {
+        const cdp_span match = matches.data[i];
+        add_same(out, text, kept, match.begin);
+        add(out, step->content.data, step->content.n, text, match.begin, match.end);
+        kept = match.end;
+    }
+    add_same(out, text, kept, text.n);
+    free(matches.data);
+    return st;
+}
+
+static cdp_status run_step(const cdp_normal_step *step, cdp_text text, cdp_normal_text *out) {
+    switch (step->kind) {
+    case CDP_NORMAL_NFC:
+    case CDP_NORMAL_NFD:
+    case CDP_NORMAL_NFKC:
+    case CDP_NORMAL_NFKD:
+        return add_form(out, step->kind, text);
+    case CDP_NORMAL_LOWERCASE:
+        add_lowercase(out, text);
+        return CDP_OK;
+    case CDP_NORMAL_STRIP:
+        add_stripped(out, step, text);
+        return CDP_OK;
+    case CDP_NORMAL_PREPEND:
+        if (text.n > 0)
+            add(out, step->content.data, step->content.n, text, 0, 1);
+        add_same(out, text, 0, text.n);
+        return CDP_OK;
+    case CDP_NORMAL_REPLACE:
+        return add_replaced(out, step, text);
+    }
+    return cdp_fail(CDP_INTERNAL, "normalizer step %d has no meaning", (int)step->kind);
+}
+
+cdp_status cdp_normalizer_run(const cdp_normalizer *normalizer, cdp_text text, cdp_normal_text *out) {
+    *out = (cdp_normal_text){.text = text};
+    for (int i = 0; i < normalizer->n_steps; i++) {
+        cdp_normal_text next = {.text.is_beginning = out->text.is_beginning};
+        cdp_bytes_add(&next.bytes, "", 0);
+        cdp_bytes_add(&next.foreign, "", 0);
+        cdp_status st = run_step(&normalizer->steps[i], out->text, &next);
+        if (st == CDP_OK && (next.bytes.is_failed || next.foreign.is_failed))
+            st = cdp_fail(CDP_SYSTEM, "no memory to normalise %zu bytes", text.n);
+        next.text.data = next.bytes.data;
+        next.text.n = next.bytes.n;
+        next.text.foreign = text.foreign != NULL ? next.foreign.data : NULL;
+        cdp_normal_text_free(out);
+        *out = next;
+        CDP_TRY(st);
+    }
+    return CDP_OK;
+}
+
+void cdp_normal_text_free(cdp_normal_text *text) {
+    free(text->bytes.data);
+    free(text->foreign.data);
+    *text = (cdp_normal_text){0};
 }

@@ -201,11 +201,11 @@ static cdp_status run_step(const cdp_pre_step *step, cdp_pieces *pieces) {
     return st == CDP_OK && next.is_failed ? cdp_fail(CDP_SYSTEM, "no memory for the pieces of a text") : st;
 }
 
-cdp_status cdp_pretokenizer_split(const cdp_pretokenizer *p, const char *text, size_t n, cdp_pieces *out) {
-    *out = (cdp_pieces){.text = text};
-    if (n == 0)
+cdp_status cdp_pretokenizer_split(const cdp_pretokenizer *p, cdp_text text, cdp_pieces *out) {
+    *out = (cdp_pieces){.text = text.data};
+    if (text.n == 0)
         return CDP_OK;
-    cdp_spans_add(&out->spans, 0, n);
+    cdp_spans_add(&out->spans, 0, text.n);
     if (out->spans.is_failed)
         return cdp_fail(CDP_SYSTEM, "no memory for the pieces of a text");
     for (int i = 0; i < p->n_steps; i++)

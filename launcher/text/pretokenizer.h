@@ -43,8 +43,6 @@ typedef struct cdp_pieces {
 cdp_status cdp_pretokenizer_open(cdp_pretokenizer *out, const char *name, const cJSON *json);
 void cdp_pretokenizer_close(cdp_pretokenizer *pretokenizer);
 
-/* The pieces of text[0, n), in order, none of them empty. Valid UTF-8. cdp_pieces_free, also after a failure.
- */
-cdp_status cdp_pretokenizer_split(const cdp_pretokenizer *pretokenizer, const char *text, size_t n,
-                                  cdp_pieces *out);
+/* The pieces of the text, in order, none of them empty. cdp_pieces_free, also after a failure. */
+cdp_status cdp_pretokenizer_split(const cdp_pretokenizer *pretokenizer, cdp_text text, cdp_pieces *out);
 void cdp_pieces_free(cdp_pieces *pieces);

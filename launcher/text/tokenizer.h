@@ -24,6 +24,22 @@ int cdp_tokenizer_size(const cdp_tokenizer *tokenizer);
 cdp_status cdp_tokenizer_encode(const cdp_tokenizer *tokenizer, const char *text, size_t n, bool with_special,
                                 int32_t **ids_out, size_t *n_ids_out);
 
+/* A part of a text, and whether special tokens may be found in it: true for what a chat template wrote
+ * itself, false for what a user did. */
+typedef struct cdp_text_part {
+    const char *text;
+    size_t n;
+    bool may_be_special;
+} cdp_text_part;
+
+/* Encode the parts as the one text they make together; the post-processor adds nothing (a template writes its
+ * bos itself). Only the search for special tokens looks at the parts: a special token is found where all of
+ * its bytes may be special. Added tokens that are not special are found everywhere, and normalising,
+ * pre-tokenising and merges do not see the borders, so that text without control tokens gets exactly the ids
+ * of the whole. The caller frees *ids_out. */
+cdp_status cdp_tokenizer_encode_parts(const cdp_tokenizer *tokenizer, const cdp_text_part *parts,
+                                      size_t n_parts, int32_t **ids_out, size_t *n_ids_out);
+
 /* Decode all at once; the caller frees *text_out (NUL-terminated, but the text may hold NULs: *n_out counts).
  */
 cdp_status cdp_tokenizer_decode(const cdp_tokenizer *tokenizer, const int32_t *ids, size_t n_ids,

@@ -133,7 +133,7 @@ static void join(char *out, size_t out_size, const cdp_pieces *pieces) {
 static void check_pieces(const char *what, const cdp_pretokenizer *p, const char *text, const char *want) {
     cdp_pieces pieces;
     char got[256];
-    assert_int_equal(cdp_pretokenizer_split(p, text, strlen(text), &pieces), CDP_OK);
+    assert_int_equal(cdp_pretokenizer_split(p, (cdp_text){.data = text, .n = strlen(text)}, &pieces), CDP_OK);
     join(got, sizeof got, &pieces);
     cdp_pieces_free(&pieces);
     if (strcmp(got, want) != 0)
@@ -210,7 +210,8 @@ static void test_runaway(void **state) {
     cdp_pieces pieces;
     assert_int_equal(open_split(&p, "Regex", "(a+)+b", 'i'), CDP_OK);
     static const char text[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac b";
-    assert_int_equal(cdp_pretokenizer_split(&p, text, sizeof text - 1, &pieces), CDP_BAD_DATA);
+    assert_int_equal(cdp_pretokenizer_split(&p, (cdp_text){.data = text, .n = sizeof text - 1}, &pieces),
+                     CDP_BAD_DATA);
     assert_non_null(strstr(cdp_error_message(), "gave up"));
     cdp_pieces_free(&pieces);
     cdp_error_clear();
@@ -227,7 +228,7 @@ static void test_long_match(void **state) {
     cdp_pieces pieces;
     memset(text, 'a', n);
     assert_int_equal(open_split(&p, "Regex", "(?:a|b|cd)+", 'i'), CDP_OK);
-    assert_int_equal(cdp_pretokenizer_split(&p, text, n, &pieces), CDP_OK);
+    assert_int_equal(cdp_pretokenizer_split(&p, (cdp_text){.data = text, .n = n}, &pieces), CDP_OK);
     assert_int_equal(pieces.spans.n, 1);
     cdp_pieces_free(&pieces);
     cdp_pretokenizer_close(&p);
