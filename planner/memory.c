@@ -11,6 +11,8 @@ static const uint64_t gpu_context_bytes = UINT64_C(768) << 20;
 enum {
     STEP_INTS = 16,    /* int32 of a row in the step arrays and its KV commands, host and device each */
     STEP_EXTRA = 1024, /* rows' worth of room for the commands of sequences */
+    ROW_BYTES = 20,    /* of a row's five arrays (stage/seat.h) */
+    COMMAND_BYTES = 24 /* of one cdp_kv_command (kernels/step.h) */
 };
 
 /* Card and run are range checked; a sum that overflows all the same is larger than any memory. */
@@ -26,6 +28,12 @@ static uint64_t f32s(uint64_t rows, uint64_t cols) {
     return mul(mul(rows, cols), sizeof(float));
 }
 
+/* What a buffer takes in the slab of a GPU; on the CPU every buffer has its own memory. */
+static uint64_t placed(const cdp_run_shape *run, uint64_t n_bytes) {
+    const uint64_t unit = CDP_SLAB_ALIGNMENT;
+    return run->on_gpu && n_bytes % unit != 0 ? add(n_bytes, unit - n_bytes % unit) : n_bytes;
+}
+
 cdp_dtype cdp_hidden_dtype(const cdp_run_shape *run) {
     return run->dtype == CDP_BF16 ? CDP_BF16 : CDP_F32;
 }
@@ -36,6 +44,10 @@ int cdp_n_slots(const cdp_run_shape *run) {
 
 int cdp_step_rows(const cdp_run_shape *run) {
     return run->chunk > run->max_batch ? run->chunk : run->max_batch;
+}
+
+int cdp_max_commands(const cdp_run_shape *run) {
+    return cdp_step_rows(run) + 2 * run->max_batch;
 }
 
 int64_t cdp_blocks_per_sequence(const cdp_run_shape *run) {
@@ -58,12 +70,36 @@ static uint64_t role_bytes(const cdp_model_card *card, const cdp_run_shape *run,
     return mul(n_dims == 2 ? mul(shape[0], shape[1]) : shape[0], width);
 }
 
+/* Roles that lie below the one before them in one tensor of the stage: q, k, v; gate, up. */
+static bool joins_previous(cdp_role role) {
+    switch (role) {
+    case CDP_ROLE_K:
+    case CDP_ROLE_V:
+    case CDP_ROLE_QKV:
+    case CDP_ROLE_K_BIAS:
+    case CDP_ROLE_V_BIAS:
+    case CDP_ROLE_UP:
+    case CDP_ROLE_GATE_UP:
+    case CDP_ROLE_UP_BIAS:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static uint64_t roles_bytes(const cdp_model_card *card, const cdp_run_shape *run, int first, int end,
                             bool as_file) {
-    uint64_t sum = 0;
-    for (int role = first; role < end; role++)
-        sum = add(sum, role_bytes(card, run, (cdp_role)role, as_file));
-    return sum;
+    uint64_t sum = 0, tensor = 0;
+    for (int role = first; role < end; role++) {
+        const uint64_t bytes = role_bytes(card, run, (cdp_role)role, as_file);
+        if (joins_previous((cdp_role)role)) {
+            tensor = add(tensor, bytes);
+            continue;
+        }
+        sum = add(sum, as_file ? tensor : placed(run, tensor));
+        tensor = bytes;
+    }
+    return add(sum, as_file ? tensor : placed(run, tensor));
 }
 
 uint64_t cdp_layer_weight_bytes(const cdp_model_card *card, const cdp_run_shape *run, int layer) {
@@ -80,23 +116,41 @@ uint64_t cdp_model_weight_bytes(const cdp_model_card *card, const cdp_run_shape 
     return add(roles_bytes(card, run, 0, CDP_FIRST_LAYER_ROLE, true), mul(layer, (uint64_t)card->n_layers));
 }
 
+/* Step arrays, KV commands and block tables. The CPU's figure counts the host's side too and is rounded up; a
+ * GPU's is to the byte. */
+static uint64_t step_bytes(const cdp_run_shape *run) {
+    const uint64_t rows = (uint64_t)cdp_step_rows(run), batch = (uint64_t)run->max_batch;
+    const uint64_t seats = (uint64_t)cdp_n_slots(run);
+    const uint64_t tables = mul(batch * sizeof(int32_t), (uint64_t)cdp_blocks_per_sequence(run));
+    if (!run->on_gpu)
+        return add(
+            mul(2 * STEP_INTS * sizeof(int32_t), mul(seats, add(mul(2, add(rows, batch)), STEP_EXTRA))),
+            tables);
+    const uint64_t arrays = placed(run, mul(rows, ROW_BYTES));
+    const uint64_t commands = placed(run, mul((uint64_t)cdp_max_commands(run), COMMAND_BYTES));
+    return add(mul(seats, add(arrays, commands)), placed(run, tables));
+}
+
+/* Logits and the normed rows; the CPU holds the logits twice, as it does for any device. */
+static uint64_t logits_bytes(const cdp_run_shape *run, uint64_t vocab, uint64_t hidden) {
+    const uint64_t logits = f32s(CDP_HOME_ROWS, vocab), normed = f32s(CDP_HOME_ROWS, hidden);
+    return run->on_gpu ? add(placed(run, logits), placed(run, normed)) : add(mul(2, logits), normed);
+}
+
 cdp_scratch_bytes cdp_scratch(const cdp_model_card *card, const cdp_run_shape *run, bool has_vocab) {
-    const uint64_t rows = (uint64_t)cdp_step_rows(run), hidden = (uint64_t)card->hidden,
-                   vocab = (uint64_t)card->vocab;
+    const uint64_t rows = (uint64_t)cdp_step_rows(run), hidden = (uint64_t)card->hidden;
     const uint64_t q = (uint64_t)card->n_heads * (uint64_t)card->head_dim;
     const uint64_t kv = (uint64_t)card->n_kv_heads * (uint64_t)card->head_dim;
-    const uint64_t seats = (uint64_t)cdp_n_slots(run), batch = (uint64_t)run->max_batch;
     cdp_scratch_bytes b = {
-        .normed = f32s(rows, hidden),
-        .qkv = f32s(rows, q + 2 * kv),
-        .context = f32s(rows, q),
-        .ffn = f32s(rows, 2 * (uint64_t)card->ffn),
-        .rope = f32s(rows, (uint64_t)card->rope.dim),
-        .logits = has_vocab ? add(mul(2, f32s(CDP_HOME_ROWS, vocab)), f32s(CDP_HOME_ROWS, hidden)) : 0,
-        .step = mul(2 * STEP_INTS * sizeof(int32_t), mul(seats, add(mul(2, add(rows, batch)), STEP_EXTRA))),
-        .load = (uint64_t)CDP_LOAD_READERS * CDP_LOAD_STAGING_BYTES,
+        .normed = placed(run, f32s(rows, hidden)),
+        .qkv = placed(run, f32s(rows, q + 2 * kv)),
+        .context = placed(run, f32s(rows, q)),
+        .ffn = placed(run, f32s(rows, 2 * (uint64_t)card->ffn)),
+        .rope = placed(run, f32s(rows, (uint64_t)card->rope.dim)),
+        .logits = has_vocab ? logits_bytes(run, (uint64_t)card->vocab, hidden) : 0,
+        .step = step_bytes(run),
+        .load = run->on_gpu ? 0 : (uint64_t)CDP_LOAD_READERS * CDP_LOAD_STAGING_BYTES,
     };
-    b.step = add(b.step, mul(batch * sizeof(int32_t), (uint64_t)cdp_blocks_per_sequence(run)));
     const uint64_t parts[] = {b.normed, b.qkv, b.context, b.ffn, b.rope, b.logits, b.step, b.load};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         b.total = add(b.total, parts[i]);
@@ -105,14 +159,18 @@ cdp_scratch_bytes cdp_scratch(const cdp_model_card *card, const cdp_run_shape *r
 
 uint64_t cdp_link_bytes(const cdp_model_card *card, const cdp_run_shape *run) {
     const uint64_t row = mul((uint64_t)card->hidden, cdp_dtype_bytes(cdp_hidden_dtype(run)));
-    return mul(mul(2 * (uint64_t)cdp_n_slots(run), (uint64_t)cdp_step_rows(run)), row);
+    return mul(2 * (uint64_t)cdp_n_slots(run), placed(run, mul((uint64_t)cdp_step_rows(run), row)));
+}
+
+uint64_t cdp_slab_bytes(const cdp_stage_bytes *bytes) {
+    return bytes->total - bytes->context;
 }
 
 cdp_stage_bytes cdp_memory_stage(const cdp_model_card *card, const cdp_run_shape *run, int first_layer,
                                  int end_layer, bool has_vocab, int64_t n_blocks) {
     const uint64_t n_layers = (uint64_t)(end_layer - first_layer);
     cdp_stage_bytes b = {
-        .kv = mul(mul(n_layers, (uint64_t)n_blocks), cdp_kv_block_bytes(card, run)),
+        .kv = mul(n_layers, placed(run, mul((uint64_t)n_blocks, cdp_kv_block_bytes(card, run)))),
         .scratch = cdp_scratch(card, run, has_vocab).total,
         .links = cdp_link_bytes(card, run),
         .context = run->on_gpu ? gpu_context_bytes : cpu_context_bytes,

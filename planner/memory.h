@@ -6,6 +6,10 @@
  *                 scratch   what one step needs while it is computed, rank 0's logits, load staging
  *                 links     one hidden buffer a slot, and the home rows
  *                 context   a stated constant for the process itself
+ *
+ * On a GPU weights, kv, scratch and links are one slab in which every buffer begins at a multiple of 256
+ * bytes, and count the device's memory only; on the CPU scratch counts the host's side of copies and staging
+ * as well.
  */
 #pragma once
 
@@ -17,6 +21,7 @@ enum {
     CDP_HOME_ROWS = 16,               /* rows the head takes at once: logits are (16, vocab) f32 */
     CDP_LOAD_READERS = 4,             /* threads that read weights */
     CDP_LOAD_STAGING_BYTES = 4 << 20, /* of each reader, for values that change form */
+    CDP_SLAB_ALIGNMENT = 256,         /* of every buffer in a GPU's slab (kernels/device.h) */
 };
 
 /* What a run is planned for. */
@@ -45,6 +50,9 @@ int cdp_n_slots(const cdp_run_shape *run);
 /* Rows of all step buffers: the chunk, or max_batch where that is larger. */
 int cdp_step_rows(const cdp_run_shape *run);
 
+/* KV commands of one step at most: every row may open a block, every sequence may be freed and copied. */
+int cdp_max_commands(const cdp_run_shape *run);
+
 /* KV blocks that one sequence of ctx tokens needs. */
 int64_t cdp_blocks_per_sequence(const cdp_run_shape *run);
 
@@ -65,15 +73,18 @@ typedef struct cdp_scratch_bytes {
     uint64_t context; /* (rows, n_heads * head_dim) */
     uint64_t ffn;     /* (rows, 2 * ffn): gate and up, then their product in the first half */
     uint64_t rope;    /* (rows, 2, rope dim / 2): cos, sin of each row's position */
-    uint64_t logits; /* rank 0: (CDP_HOME_ROWS, vocab) on the device and again on the host, the normed rows */
-    uint64_t step;   /* step arrays and KV commands: 16 int32 each, a slot, host and device; block tables */
-    uint64_t load;   /* staging of the reader threads while loading */
+    uint64_t logits; /* rank 0: (CDP_HOME_ROWS, vocab), on the CPU twice (device and host), the normed rows */
+    uint64_t step;   /* step arrays and KV commands of every slot; block tables */
+    uint64_t load;   /* staging of the reader threads while loading; on a GPU it is the host's */
     uint64_t total;
 } cdp_scratch_bytes;
 cdp_scratch_bytes cdp_scratch(const cdp_model_card *card, const cdp_run_shape *run, bool has_vocab);
 
 /* One hidden buffer (rows, hidden) and one home buffer (rows, hidden) a slot, in the hidden dtype. */
 uint64_t cdp_link_bytes(const cdp_model_card *card, const cdp_run_shape *run);
+
+/* The part that the stage allocates on a GPU, in one slab, to the byte: all but the context. */
+uint64_t cdp_slab_bytes(const cdp_stage_bytes *bytes);
 
 /* All of it for layers [first_layer, end_layer) with n_blocks KV blocks. */
 cdp_stage_bytes cdp_memory_stage(const cdp_model_card *card, const cdp_run_shape *run, int first_layer,

@@ -2,10 +2,6 @@
 
 enum { ROW_ARRAYS = 5 }; /* slot, position, token, rope list, home */
 
-int cdp_max_commands(const cdp_run_shape *run) {
-    return cdp_step_rows(run) + 2 * run->max_batch;
-}
-
 cdp_status cdp_seat_open(cdp_seat *out, cdp_device *device, const cdp_model_card *card,
                          const cdp_run_shape *run) {
     *out =

@@ -18,9 +18,6 @@ typedef struct cdp_seat {
     int max_rows, max_commands;
 } cdp_seat;
 
-/* KV commands of one step at most: every row may open a block, every sequence may be freed and copied. */
-int cdp_max_commands(const cdp_run_shape *run);
-
 cdp_status cdp_seat_open(cdp_seat *out, cdp_device *device, const cdp_model_card *card,
                          const cdp_run_shape *run);
 void cdp_seat_close(cdp_seat *seat); /* a zeroed seat is fine */

@@ -5,6 +5,8 @@
 #include "planner/roles.h"
 #include "stage/shape.h"
 
+_Static_assert((int)CDP_SLAB_ALIGNMENT == (int)CDP_DEVICE_ALIGNMENT, "the plan counts as the device places");
+
 struct cdp_stage {
     cdp_device *device;
     const cdp_ops *ops;

@@ -119,13 +119,18 @@ static void test_scratch_buffers(void **state) {
     assert_int_equal(middle.ffn, 128 * 2 * 14336 * 4);
     assert_int_equal(middle.rope, 128 * 128 * 4);
     assert_int_equal(middle.logits, 0);
-    assert_int_equal(home.logits, 4 * CDP_HOME_ROWS * (2 * 128256 + 4096));
-    assert_true(middle.load <= UINT64_C(64) << 20);
+    assert_int_equal(home.logits, 4 * CDP_HOME_ROWS * (128256 + 4096));
+    assert_int_equal(middle.load, 0);
     assert_int_equal(middle.total, middle.normed + middle.qkv + middle.context + middle.ffn + middle.rope +
                                        middle.step + middle.load);
     assert_int_equal(home.total, middle.total + home.logits);
-    /* A row's arrays for every slot on host and device, and the block tables. */
-    assert_true(middle.step >= UINT64_C(2) * 2 * 128 * 5 * 4 + UINT64_C(4) * 512);
+    /* The arrays of every slot's rows, the commands, the block tables. */
+    assert_int_equal(middle.step, UINT64_C(2) * (128 * 5 * 4 + 3328) + 4 * 512); /* 130 commands, placed */
+    run.on_gpu = false;
+    const cdp_scratch_bytes cpu = cdp_scratch(card, &run, true);
+    assert_int_equal(cpu.logits, 4 * CDP_HOME_ROWS * (2 * 128256 + 4096));
+    assert_true(cpu.load > 0 && cpu.load <= UINT64_C(64) << 20);
+    assert_true(cpu.step >= UINT64_C(2) * 2 * 128 * 5 * 4 + UINT64_C(4) * 512);
     free(card);
 }
 
@@ -148,6 +153,32 @@ static void test_stage_adds_up(void **state) {
     assert_int_equal(cdp_memory_stage(card, &run, 3, 10, false, 100).context, UINT64_C(64) << 20);
     run.kv_dtype = CDP_F32;
     assert_int_equal(cdp_memory_stage(card, &run, 3, 10, false, 100).kv, 2 * b.kv);
+    free(card);
+}
+
+/* In a GPU's slab every tensor begins at a multiple of 256 bytes; q, k and v are one tensor, and so are gate
+ * and up. On the CPU nothing is rounded. */
+static void test_slab_counts_whole_places(void **state) {
+    (void)state;
+    cdp_model_card *card = card_of(LLAMA_3_8B);
+    cdp_run_shape run = test_run(100, 1);
+    card->hidden = 72;
+    card->n_heads = 3;
+    card->n_kv_heads = 1;
+    card->head_dim = 24;
+    card->ffn = 88;
+    const uint64_t norms = 2 * 512;               /* 72 f32 */
+    const uint64_t qkv = 17408;                   /* 5 * 24 * 72 bf16 are 17280 */
+    const uint64_t out = 10496;                   /* 72 * 72 bf16 are 10368 */
+    const uint64_t gate_up = 25344, down = 12800; /* 2 * 88 * 72 and 72 * 88 bf16: 25344, 12672 */
+    assert_int_equal(cdp_layer_weight_bytes(card, &run, 0), norms + qkv + out + gate_up + down);
+    const cdp_stage_bytes b = cdp_memory_stage(card, &run, 0, 3, false, 7);
+    assert_int_equal(b.kv, 3 * 10752); /* 7 blocks of 2 * 16 * 24 bf16 */
+    assert_int_equal(cdp_slab_bytes(&b), b.weights + b.kv + b.scratch + b.links);
+    assert_int_equal(b.scratch % CDP_SLAB_ALIGNMENT, 0);
+    assert_int_equal(b.links % CDP_SLAB_ALIGNMENT, 0);
+    run.on_gpu = false;
+    assert_int_equal(cdp_layer_weight_bytes(card, &run, 0), 2 * 288 + 17280 + 10368 + 25344 + 12672);
     free(card);
 }
 
@@ -174,6 +205,7 @@ int main(void) {
         cmocka_unit_test(test_run_numbers),
         cmocka_unit_test(test_scratch_buffers),
         cmocka_unit_test(test_stage_adds_up),
+        cmocka_unit_test(test_slab_counts_whole_places),
         cmocka_unit_test(test_overflow_stays_large),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
