@@ -49,14 +49,20 @@ cdp_status cdp_engine_submit(cdp_engine *e, const cdp_request *request) {
     return cdp_schedule_submit(e->schedule, request);
 }
 
+void cdp_engine_took(cdp_engine *e, const cdp_step_span *span) {
+    cdp_schedule_took(e->schedule, span->n_rows, (double)(span->done_ns - span->began_ns) * 1e-9);
+}
+
+/* What came home is looked at first, because it gates everything; then new steps fill the room. */
 cdp_status cdp_engine_turn(cdp_engine *e) {
+    CDP_TRY(cdp_pipeline_turn(e->pipeline));
     while (cdp_pipeline_has_room(e->pipeline)) {
         cdp_schedule_next(e->schedule, &e->step);
         if (e->step.n_rows == 0)
             break;
         CDP_TRY(cdp_pipeline_begin(e->pipeline, &e->step));
     }
-    return cdp_pipeline_turn(e->pipeline);
+    return CDP_OK;
 }
 
 bool cdp_engine_is_idle(const cdp_engine *e) {

@@ -21,7 +21,10 @@ void cdp_engine_close(cdp_engine *engine); /* NULL is fine */
 /* Queue a sequence: cdp_schedule_submit. */
 cdp_status cdp_engine_submit(cdp_engine *engine, const cdp_request *request);
 
-/* One turn: put as many steps in flight as there is work and room for, then one turn of the pipeline. */
+/* A step has left rank 0: its time says how long chunks beside decoding sequences may be. */
+void cdp_engine_took(cdp_engine *engine, const cdp_step_span *span);
+
+/* One turn of the pipeline, then put as many steps in flight as there is work and room for. */
 cdp_status cdp_engine_turn(cdp_engine *engine);
 
 /* True when every sequence has ended and nothing is in flight. */

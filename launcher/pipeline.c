@@ -23,6 +23,8 @@ typedef struct pipeline_seat {
     int n_sunk;     /* home rows whose logits have been handed out */
     int n_in_head;  /* home rows the head works on now */
     const float *logits;
+    bool is_done; /* `done` has been seen to be reached */
+    cdp_step_span span;
 } pipeline_seat;
 
 struct cdp_pipeline {
@@ -40,10 +42,13 @@ struct cdp_pipeline {
     bool is_stopping;
     cdp_logits_sink sink;
     void *sink_of;
+    cdp_span_sink span_sink;
+    void *span_sink_of;
     cdp_waiter waiter;
     cdp_pipeline_times times, marks[CDP_MAX_MARKS];
     int n_marks;
     int64_t last_turn_ns;
+    int64_t free_ns; /* the device was last seen to be done with something */
 };
 
 static pipeline_seat *seat_of(const cdp_pipeline *p, uint64_t id) {
@@ -141,19 +146,35 @@ static cdp_status forward(cdp_pipeline *p, pipeline_seat *seat) {
         CDP_TRY(cdp_stage_pick(p->options.stage, view, seat->stage.home));
     }
     seat->done = cdp_device_record(p->options.device);
+    seat->is_done = false;
     seat->state = ON_THE_WAY;
+    seat->span.came_ns = cdp_now_ns();
     p->next_forward = id + 1;
     p->times.n_steps++;
+    p->times.n_rows += (uint64_t)seat->step.n_rows;
     return n_bytes == 0 ? CDP_OK : cdp_link_send(p->link, place_of(p, id), going, n_bytes, seat->done);
 }
 
 bool cdp_pipeline_has_room(const cdp_pipeline *p) {
-    return seat_of(p, p->next_step)->state == FREE;
+    int n_queued = 0, n_awaited = 0;
+    if (seat_of(p, p->next_step)->state != FREE)
+        return false;
+    for (int i = 0; i < p->n_seats; i++) {
+        const pipeline_seat *seat = &p->seats[i];
+        n_queued += seat->state == ON_THE_WAY && !cdp_device_reached(p->options.device, seat->done);
+        n_awaited += seat->state != FREE && seat->n_sunk < seat->step.n_home;
+    }
+    return n_queued == 0 || (n_queued == 1 && n_awaited == 0);
 }
 
 void cdp_pipeline_set_sink(cdp_pipeline *p, cdp_logits_sink sink, void *of) {
     p->sink = sink;
     p->sink_of = of;
+}
+
+void cdp_pipeline_set_span_sink(cdp_pipeline *p, cdp_span_sink sink, void *of) {
+    p->span_sink = sink;
+    p->span_sink_of = of;
 }
 
 static void copy_step(cdp_step *to, const cdp_step *from) {
@@ -171,11 +192,19 @@ static void copy_step(cdp_step *to, const cdp_step *from) {
         to->commands[i] = from->commands[i];
 }
 
+static void begin_span(pipeline_seat *seat) {
+    seat->span = (cdp_step_span){.id = seat->step.id,
+                                 .n_rows = seat->step.n_rows,
+                                 .n_home = seat->step.n_home,
+                                 .asked_ns = cdp_now_ns()};
+}
+
 cdp_status cdp_pipeline_begin(cdp_pipeline *p, cdp_step *step) {
     step->id = p->next_step++;
     pipeline_seat *seat = seat_of(p, step->id);
     copy_step(&seat->step, step);
     seat->n_sunk = seat->n_in_head = 0;
+    begin_span(seat);
     if (!p->is_last)
         CDP_TRY(cdp_link_send_header(p->link, p->packet, cdp_packet_encode(p->packet, step)));
     /* The receive is posted before anything is sent, so the last rank never waits for this one. */
@@ -218,6 +247,7 @@ static cdp_status take_header(cdp_pipeline *p, bool *moved) {
                         (unsigned long long)seat->step.id, (unsigned long long)p->next_step);
     p->next_step++;
     seat->state = COMING;
+    begin_span(seat);
     return cdp_link_recv(p->link, place_of(p, seat->step.id), seat->stage.hidden,
                          (size_t)seat->step.n_rows * p->row_bytes);
 }
@@ -238,7 +268,10 @@ static cdp_status start_head(cdp_pipeline *p, pipeline_seat *seat) {
     const char *rows = (const char *)seat->stage.home + (size_t)seat->n_sunk * p->row_bytes;
     CDP_TRY(cdp_vocab_logits(p->options.vocab, rows, seat->n_in_head, &seat->logits));
     seat->done = cdp_device_record(p->options.device);
+    seat->is_done = false;
     seat->state = HEAD;
+    if (seat->span.home_ns == 0)
+        seat->span.home_ns = cdp_now_ns();
     return CDP_OK;
 }
 
@@ -258,12 +291,41 @@ static cdp_status sink_block(cdp_pipeline *p, pipeline_seat *seat) {
     return CDP_OK;
 }
 
+static double seconds(int64_t from_ns, int64_t to_ns) {
+    return (double)(to_ns - from_ns) * 1e-9;
+}
+
+/* Work that was seen to end now began when the device was done with what stood before it, or when it was
+ * queued, whichever came later. */
+static void note_done(cdp_pipeline *p) {
+    for (int i = 0; i < p->n_seats; i++) {
+        pipeline_seat *seat = &p->seats[i];
+        cdp_step_span *span = &seat->span;
+        if ((seat->state != ON_THE_WAY && seat->state != HEAD) || seat->is_done ||
+            !cdp_device_reached(p->options.device, seat->done))
+            continue;
+        const int64_t now = cdp_now_ns(), queued = seat->state == HEAD ? span->home_ns : span->came_ns;
+        const int64_t began = queued > p->free_ns ? queued : p->free_ns;
+        if (seat->state == HEAD) {
+            span->head_ns = span->head_ns == 0 ? began : span->head_ns;
+            p->times.head_s += seconds(began, now);
+        } else {
+            span->began_ns = began;
+            span->done_ns = now;
+            p->times.layers_s += seconds(began, now);
+        }
+        seat->is_done = true;
+        p->free_ns = now;
+    }
+}
+
 /* A seat whose step is on its way: is there anything to do, or is it free again? */
 static cdp_status settle_seat(cdp_pipeline *p, pipeline_seat *seat, bool *moved) {
     const int place = place_of(p, seat->step.id);
-    if (seat->state == FREE || seat->state == COMING || !cdp_device_reached(p->options.device, seat->done) ||
-        !cdp_link_sent(p->link, place))
+    if (seat->state == FREE || seat->state == COMING || !seat->is_done || !cdp_link_sent(p->link, place))
         return CDP_OK;
+    if (seat->span.sent_ns == 0)
+        seat->span.sent_ns = cdp_now_ns();
     if (seat->state == HEAD) {
         CDP_TRY(sink_block(p, seat));
     } else if (p->is_first && seat->step.n_home > 0) {
@@ -274,6 +336,10 @@ static cdp_status settle_seat(cdp_pipeline *p, pipeline_seat *seat, bool *moved)
     if (p->is_first && seat->n_sunk < seat->step.n_home)
         return start_head(p, seat);
     seat->state = FREE;
+    seat->span.ended_ns = cdp_now_ns();
+    p->times.flight_s += seconds(seat->span.asked_ns, seat->span.ended_ns);
+    if (p->span_sink != NULL)
+        p->span_sink(p->span_sink_of, &seat->span);
     return CDP_OK;
 }
 
@@ -313,6 +379,7 @@ static void note_activity(cdp_pipeline *p) {
 cdp_status cdp_pipeline_turn(cdp_pipeline *p) {
     bool moved = false;
     account(p);
+    note_done(p);
     CDP_TRY(cdp_device_check(p->options.device));
     CDP_TRY(cdp_link_poll(p->link));
     CDP_TRY(take_header(p, &moved));

@@ -47,7 +47,9 @@ typedef cdp_status (*cdp_logits_sink)(void *of, const cdp_row *row, const float 
 cdp_status cdp_pipeline_open(cdp_pipeline **out, const cdp_pipeline_options *options);
 void cdp_pipeline_close(cdp_pipeline *pipeline); /* NULL is fine */
 
-/* Rank 0: true when a seat is free for one more step. */
+/* Rank 0: true when one more step may begin: a seat is free, and the step would not stand in the way of home
+ * rows. These gate everything, so while any are on the way the device is not given a second step to do before
+ * their head; without any, one step waits in the queue behind the one that is computed. */
 bool cdp_pipeline_has_room(const cdp_pipeline *pipeline);
 
 /* Rank 0: send a step round the ring. Its arrays are copied; its id is set here. Needs room. */
@@ -68,10 +70,31 @@ cdp_status cdp_pipeline_serve(cdp_pipeline *pipeline);
 /* Rank 0: finish what is on the way and send the others home. */
 cdp_status cdp_pipeline_stop(cdp_pipeline *pipeline);
 
+/* One step on this rank, by the monotonic clock in ns; a moment that did not come is 0. Seen by polling, so
+ * good to some 50 us (200 us in steps longer than 5 ms). */
+typedef struct cdp_step_span {
+    uint64_t id;
+    int32_t n_rows, n_home;
+    int64_t asked_ns; /* its header came; on rank 0 it was begun */
+    int64_t came_ns;  /* its hidden states were here and its work was queued */
+    int64_t began_ns; /* the device was free for it */
+    int64_t done_ns;  /* the stage's work was done */
+    int64_t sent_ns;  /* and with the next rank */
+    int64_t home_ns;  /* rank 0: its home rows were here */
+    int64_t head_ns;  /* the device was free for their head */
+    int64_t ended_ns; /* the seat was free again; on rank 0 the last logits were handed out before */
+} cdp_step_span;
+
+/* Who hears of every step that has left this rank; before the first step. */
+typedef void (*cdp_span_sink)(void *of, const cdp_step_span *span);
+void cdp_pipeline_set_span_sink(cdp_pipeline *pipeline, cdp_span_sink sink, void *of);
+
 /* How this rank's time went between its first step and its last. */
 typedef struct cdp_pipeline_times {
-    double busy_s, wait_s, send_s;
-    uint64_t n_steps, n_sent_bytes;
+    double busy_s, wait_s, send_s; /* the device had work; else a send was waiting; else nothing was there */
+    double layers_s, head_s;       /* of busy: the stage's layers, and rank 0's head */
+    double flight_s;               /* rank 0: sum over steps from their begin to their last logits */
+    uint64_t n_steps, n_rows, n_sent_bytes;
 } cdp_pipeline_times;
 cdp_pipeline_times cdp_pipeline_times_of(const cdp_pipeline *pipeline);
 

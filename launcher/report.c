@@ -43,6 +43,14 @@ static void print_stage(const cdp_run *run, int rank) {
              (double)report->peak_bytes / 0x1p20);
 }
 
+static void print_put_back(const cdp_run *run) {
+    const uint64_t n = run->engine == NULL ? 0 : cdp_engine_n_put_back(run->engine);
+    if (n > 0)
+        cdp_note("KV blocks ran out: sequences were put back and computed again %" PRIu64
+                 " time%s (less --max-batch or --ctx avoids that)",
+                 n, n == 1 ? "" : "s");
+}
+
 void cdp_report_end(const cdp_run *run, const cdp_job_figures *f) {
     if (!cdp_log_speaks())
         return;
@@ -56,6 +64,7 @@ void cdp_report_end(const cdp_run *run, const cdp_job_figures *f) {
                  run->load_s);
     else
         cdp_note("%d tokens at %.1f/s, loaded in %.3f s", f->n_prompt, cdp_prompt_rate(f), run->load_s);
+    print_put_back(run);
     if (run->plan->n_active > 1 && f->n_answer > 0)
         cdp_note("one sequence keeps one stage busy at a time: more ranks give room, not speed, to a single "
                  "answer");
@@ -81,7 +90,8 @@ cdp_status cdp_report_print_json(const cdp_run *run) {
     cJSON_Delete(plan);
     if (text == NULL)
         return cdp_fail(CDP_SYSTEM, "no memory to print the plan");
-    printf("\"plan\": %s", text);
+    printf("\"put_back\": %" PRIu64 ", \"plan\": %s",
+           run->engine == NULL ? 0 : cdp_engine_n_put_back(run->engine), text);
     cJSON_free(text);
     print_ranks(run);
     if (printf("}\n") < 0 || fflush(stdout) != 0)

@@ -20,6 +20,6 @@ void cdp_report_end(const cdp_run *run, const cdp_job_figures *figures);
 double cdp_prompt_rate(const cdp_job_figures *figures);
 double cdp_answer_rate(const cdp_job_figures *figures);
 
-/* "plan": PLAN, "ranks": [...]} and a newline: the end of a --json object. Each rank tells its planned and
- * its real peak bytes, and where its time went. CDP_IO when stdout cannot be written. */
+/* "put_back": N, "plan": PLAN, "ranks": [...]} and a newline: the end of a --json object. Each rank tells its
+ * planned and its real peak bytes, and where its time went. CDP_IO when stdout cannot be written. */
 cdp_status cdp_report_print_json(const cdp_run *run);

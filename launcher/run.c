@@ -188,6 +188,12 @@ static cdp_status load_weights(cdp_run *run) {
     return CDP_OK;
 }
 
+static void on_span(void *of, const cdp_step_span *span) {
+    const cdp_run *run = of;
+    if (run->engine != NULL)
+        cdp_engine_took(run->engine, span);
+}
+
 static cdp_status open_ring(cdp_run *run) {
     if (run->stage_number < 0)
         return CDP_OK;
@@ -200,6 +206,7 @@ static cdp_status open_ring(cdp_run *run) {
                                           .stage = run->stage,
                                           .vocab = run->vocab};
     CDP_TRY(cdp_pipeline_open(&run->pipeline, &options));
+    cdp_pipeline_set_span_sink(run->pipeline, on_span, run);
     cdp_watchdog_watch(run->world, device_progress, run->device);
     if (run->rank == 0)
         return cdp_engine_open(&run->engine, run->pipeline, run->card, run->plan);

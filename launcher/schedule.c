@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kernels/log.h"
+#include "launcher/chunk.h"
 
 enum { NO_SLOT = -1 };
 
@@ -18,6 +19,7 @@ typedef struct sequence {
     int slot;        /* place in the block tables; NO_SLOT while waiting */
     int32_t *blocks; /* (n_blocks) of the cache, in order of position */
     int n_blocks, rope_list;
+    bool closes_step; /* its row is the last decoding one of a step that is on the way */
     bool has_ended;
 } sequence;
 
@@ -29,9 +31,11 @@ struct cdp_schedule {
     int64_t n_free_blocks;
     sequence **sequences; /* in order of submission; ended ones leave */
     int n_sequences, room;
-    sequence **by_slot;  /* (max_batch) */
-    int32_t *freed;      /* (max_batch) slots whose tables the next step forgets */
-    int n_freed, n_told; /* the first n_told of them stand in the step being built */
+    sequence **by_slot;   /* (max_batch) */
+    int32_t *freed;       /* (max_batch) slots whose tables the next step forgets */
+    int n_freed, n_told;  /* the first n_told of them stand in the step being built */
+    int n_decoding_steps; /* on the way, with decoding rows */
+    cdp_step_cost cost;
     uint64_t n_submitted, n_put_back;
 };
 
@@ -148,6 +152,8 @@ cdp_status cdp_schedule_home(cdp_schedule *all, const cdp_row *row, const float 
     int32_t next = CDP_NO_TOKEN;
     s->n_awaited--;
     s->n_heard++;
+    all->n_decoding_steps -= s->closes_step;
+    s->closes_step = false;
     CDP_TRY(s->request.on_logits(s->request.of, row, logits, &next));
     if (row->position < s->n_tokens - 1)
         return CDP_OK; /* a row in the middle of a text that is scored */
@@ -256,28 +262,56 @@ static bool is_decoding(const sequence *s) {
     return s->slot != NO_SLOT && s->n_fed > 0 && s->n_tokens - s->n_fed <= 1;
 }
 
-/* Decoding rows: this step's share of all sequences that decode, so that every stage has a step of them. */
-static void add_decoding(cdp_schedule *all) {
-    int n_decoding = 0, n_added = 0;
+static int share_of_decoding(const cdp_schedule *all) {
+    int n_decoding = 0;
     for (int i = 0; i < all->n_sequences; i++)
         n_decoding += is_decoding(all->sequences[i]);
-    const int n_stages = all->plan->n_active, share = (n_decoding + n_stages - 1) / n_stages;
+    return (n_decoding + all->plan->n_active - 1) / all->plan->n_active;
+}
+
+/* Decoding rows: this step's share of all sequences that decode, so that every stage has a step of them.
+ * No more such steps than stages are on the way: sequences that fell out of step would else go round one by
+ * one for ever, each reading all weights for itself; so they wait for the next step and meet again. */
+static void add_decoding(cdp_schedule *all, int share) {
+    sequence *last = NULL;
+    int n_added = 0;
     for (int i = 0; i < all->n_sequences && n_added < share; i++) {
         sequence *s = all->sequences[i];
-        if (!is_decoding(s) || s->n_tokens == s->n_fed)
+        if (all->n_decoding_steps >= all->plan->n_active || !is_decoding(s) || s->n_tokens == s->n_fed)
             continue; /* its next token is on the way */
         add_rows(all, s, 1);
+        if (s->n_tokens > s->n_fed)
+            continue; /* no block for it */
+        last = s;
         n_added++;
+    }
+    if (last != NULL) {
+        last->closes_step = true;
+        all->n_decoding_steps++;
     }
 }
 
-/* Prompts in the rows that are left, the oldest first; waiting sequences enter where a slot is free. */
-static void add_prompts(cdp_schedule *all) {
-    for (int i = 0; i < all->n_sequences && all->step->n_rows < all->plan->run.chunk; i++) {
+/* Rows of the step when prompts fill it: all there are, but few beside sequences that decode. */
+static int rows_with_prompts(const cdp_schedule *all, int share) {
+    const cdp_run_shape *run = &all->plan->run;
+    if (share == 0)
+        return run->chunk;
+    const int rows = all->step->n_rows + cdp_chunk_beside(&all->cost, share, run->chunk);
+    return rows < cdp_step_rows(run) ? rows : cdp_step_rows(run);
+}
+
+/* Prompts in the rows that are left, the oldest first; waiting sequences enter where a slot is free, and none
+ * before an older one: a long prompt would else never find enough blocks. */
+static void add_prompts(cdp_schedule *all, int n_rows) {
+    bool may_enter = true;
+    for (int i = 0; i < all->n_sequences && all->step->n_rows < n_rows; i++) {
         sequence *s = all->sequences[i];
-        if (s->has_ended || is_decoding(s) || (s->slot == NO_SLOT && !admit(all, s)))
+        if (s->has_ended || is_decoding(s))
             continue;
-        add_rows(all, s, all->plan->run.chunk - all->step->n_rows);
+        if (s->slot == NO_SLOT)
+            may_enter = may_enter && admit(all, s);
+        if (s->slot != NO_SLOT)
+            add_rows(all, s, n_rows - all->step->n_rows);
     }
 }
 
@@ -289,8 +323,9 @@ void cdp_schedule_next(cdp_schedule *all, cdp_step *step) {
     all->n_told = all->n_freed;
     for (int i = 0; i < all->n_told; i++)
         step->commands[step->n_commands++] = (cdp_kv_command){.verb = CDP_KV_FREE, .slot = all->freed[i]};
-    add_decoding(all);
-    add_prompts(all);
+    const int share = share_of_decoding(all);
+    add_decoding(all, share);
+    add_prompts(all, rows_with_prompts(all, share));
     if (step->n_rows == 0)
         return; /* not sent: what was freed is told by the next one */
     memmove(all->freed, all->freed + all->n_told, (size_t)(all->n_freed - all->n_told) * sizeof *all->freed);
@@ -302,6 +337,10 @@ bool cdp_schedule_is_idle(const cdp_schedule *all) {
         if (!all->sequences[i]->has_ended)
             return false;
     return true;
+}
+
+void cdp_schedule_took(cdp_schedule *all, int n_rows, double seconds) {
+    cdp_step_cost_add(&all->cost, n_rows, seconds);
 }
 
 uint64_t cdp_schedule_n_put_back(const cdp_schedule *all) {

@@ -53,6 +53,10 @@ void cdp_schedule_next(cdp_schedule *schedule, cdp_step *step);
  * of steps and, within a step, of rows. CDP_INTERNAL for a row that nobody awaits. */
 cdp_status cdp_schedule_home(cdp_schedule *schedule, const cdp_row *row, const float *logits);
 
+/* A step of n_rows took so many seconds of the first stage: what chunks beside decoding rows are measured by.
+ */
+void cdp_schedule_took(cdp_schedule *schedule, int n_rows, double seconds);
+
 /* True when every sequence has ended. Rows nobody reads may still be on the way. */
 bool cdp_schedule_is_idle(const cdp_schedule *schedule);
 
