@@ -5,22 +5,28 @@
 #include <string.h>
 
 enum {
-    PACKET_VERSION = 1,
-    HEAD_WORDS = 8, /* version, id low, id high, kind, n_rows, n_home, n_slots, n_commands */
+    PACKET_VERSION = 2,
+    HEAD_WORDS = 9, /* version, id low, id high, kind, n_rows, n_home, n_slots, n_commands, n_tap_words */
     ROW_WORDS = 4,
-    SLOT_WORDS = 2,
+    SLOT_WORDS = 2, /* and the tap words of the step */
     COMMAND_WORDS = 6,
     WORD_BYTES = 4,
 };
 
 /* Words the packet has for such counts. */
-static size_t count_words(size_t n_rows, size_t n_slots, size_t n_commands) {
-    return HEAD_WORDS + n_rows * ROW_WORDS + n_slots * SLOT_WORDS + n_commands * COMMAND_WORDS;
+static size_t count_words(int n_rows, int n_slots, int n_commands, int n_tap_words) {
+    return HEAD_WORDS + (size_t)n_rows * ROW_WORDS + (size_t)n_slots * (size_t)(SLOT_WORDS + n_tap_words) +
+           (size_t)n_commands * COMMAND_WORDS;
+}
+
+/* Tap words of a step under these limits, where it has any. */
+static int limit_tap_words(const cdp_packet_limits *limits) {
+    return limits->max_taps > 0 ? cdp_tap_words(limits->n_layers) : 0;
 }
 
 size_t cdp_packet_max_bytes(const cdp_packet_limits *limits) {
     return WORD_BYTES *
-           count_words((size_t)limits->max_rows, (size_t)limits->max_slots, (size_t)limits->max_commands);
+           count_words(limits->max_rows, limits->max_slots, limits->max_commands, limit_tap_words(limits));
 }
 
 /* Encoding --------------------------------------------------------------------------------------------- */
@@ -53,6 +59,7 @@ size_t cdp_packet_encode(void *out, const cdp_step *step) {
     put(&at, step->n_home);
     put(&at, step->n_slots);
     put(&at, step->n_commands);
+    put(&at, step->n_tap_words);
     for (int i = 0; i < step->n_rows; i++) {
         put(&at, step->rows[i].slot);
         put(&at, step->rows[i].position);
@@ -62,6 +69,8 @@ size_t cdp_packet_encode(void *out, const cdp_step *step) {
     for (int i = 0; i < step->n_slots; i++) {
         put(&at, step->slots[i].slot);
         put(&at, step->slots[i].rope_list);
+        for (int w = 0; w < step->n_tap_words; w++)
+            put(&at, (int32_t)step->slots[i].taps.words[w]);
     }
     for (int i = 0; i < step->n_commands; i++)
         put_command(&at, &step->commands[i]);
@@ -105,7 +114,13 @@ static cdp_status take_head(reader *r, cdp_step *step, const cdp_packet_limits *
     CDP_TRY(take(r, "n_rows", limits->max_rows + 1, &step->n_rows));
     CDP_TRY(take(r, "n_home", step->n_rows + 1, &step->n_home));
     CDP_TRY(take(r, "n_slots", limits->max_slots + 1, &step->n_slots));
-    return take(r, "n_commands", limits->max_commands + 1, &step->n_commands);
+    CDP_TRY(take(r, "n_commands", limits->max_commands + 1, &step->n_commands));
+    const int n_tap_words = limit_tap_words(limits);
+    CDP_TRY(take(r, "n_tap_words", n_tap_words + 1, &step->n_tap_words));
+    if (step->n_tap_words != 0 && step->n_tap_words != n_tap_words)
+        return cdp_fail(CDP_INTERNAL, "step packet, head 0: n_tap_words is %d, allowed 0 and %d",
+                        step->n_tap_words, n_tap_words);
+    return CDP_OK;
 }
 
 static cdp_status take_row(reader *r, cdp_row *row, const cdp_packet_limits *limits) {
@@ -113,6 +128,18 @@ static cdp_status take_row(reader *r, cdp_row *row, const cdp_packet_limits *lim
     CDP_TRY(take(r, "position", limits->ctx, &row->position));
     CDP_TRY(take(r, "token", INT32_MAX, &row->token)); /* only rank 0 knows the vocabulary */
     return take(r, "wants_home", 2, &row->wants_home);
+}
+
+/* A slot's tap set: words of the model's states, the rest of the set zero. */
+static cdp_status take_taps(reader *r, cdp_step_slot *slot, int n_words, const cdp_packet_limits *limits) {
+    slot->head = 0; /* rank 0 keeps that to itself */
+    for (int w = 0; w < CDP_TAP_WORDS; w++)
+        slot->taps.words[w] = w < n_words ? (uint32_t)take_any(r) : 0;
+    for (int state = limits->n_layers; state < 32 * n_words; state++)
+        if (cdp_taps_has(&slot->taps, state))
+            return cdp_fail(CDP_INTERNAL, "step packet, slot %d: state %d is tapped, allowed 0 to %d",
+                            r->index, state, limits->n_layers - 1);
+    return CDP_OK;
 }
 
 static cdp_status take_command(reader *r, cdp_kv_command *c, const cdp_packet_limits *limits) {
@@ -140,7 +167,12 @@ static cdp_status take_lists(reader *r, cdp_step *step, const cdp_packet_limits 
     for (r->index = 0; r->index < step->n_slots; r->index++) {
         CDP_TRY(take(r, "slot", limits->max_slots, &step->slots[r->index].slot));
         CDP_TRY(take(r, "rope_list", 2, &step->slots[r->index].rope_list));
+        CDP_TRY(take_taps(r, &step->slots[r->index], step->n_tap_words, limits));
     }
+    const int n_taps = cdp_step_count_taps(step, 0, limits->n_layers);
+    if (n_taps > limits->max_taps)
+        return cdp_fail(CDP_INTERNAL, "step packet: %d rows are tapped, allowed %d", n_taps,
+                        limits->max_taps);
     r->section = "command";
     for (r->index = 0; r->index < step->n_commands; r->index++)
         CDP_TRY(take_command(r, &step->commands[r->index], limits));
@@ -155,7 +187,7 @@ cdp_status cdp_packet_decode(cdp_step *step, const void *bytes, size_t n, const 
     CDP_TRY(take_head(&r, step, limits));
     /* The counts are within the limits from here on, so their sum is what cdp_packet_max_bytes allows. */
     const size_t expected =
-        WORD_BYTES * count_words((size_t)step->n_rows, (size_t)step->n_slots, (size_t)step->n_commands);
+        WORD_BYTES * count_words(step->n_rows, step->n_slots, step->n_commands, step->n_tap_words);
     if (n != expected)
         return cdp_fail(CDP_INTERNAL, "step packet: %zu bytes, expected %zu", n, expected);
     return take_lists(&r, step, limits);

@@ -13,6 +13,8 @@ typedef struct cdp_packet_limits {
     int max_blocks;   /* of a sequence's table */
     int n_blocks;     /* that the stage holds */
     int ctx;          /* positions a sequence may reach */
+    int n_layers;     /* of the model: the states that can be tapped */
+    int max_taps;     /* tapped rows of a step */
 } cdp_packet_limits;
 
 /* Bytes of the largest packet under these limits. */

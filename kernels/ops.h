@@ -125,7 +125,7 @@ typedef struct cdp_ops {
     /* Copy the rows that go home, in order, to `picked` (n_home, hidden). */
     cdp_status (*pick)(cdp_device *device, const cdp_shape *shape, const cdp_step_view *step, void *picked);
     /* rows (n_rows, hidden) in hidden_dtype -> logits (n_rows, vocab) f32; normed is scratch (n_rows,
-     * hidden). */
+     * hidden). A final norm without data: the head reads the rows as they are (DoLa looks at layers so). */
     cdp_status (*logits)(cdp_device *device, const cdp_shape *shape, const cdp_vocab_weights *vocab,
                          const void *rows, int n_rows, float *normed, float *logits);
 } cdp_ops;

@@ -1,16 +1,42 @@
 /* kernels/step.h - a step: one micro-batch on its way round the ring. Plain facts that all may read.
  *
  *     rows      {slot, position, token, wants_home}   one a token; a prompt chunk is many rows of one slot
- *     slots     {slot, rope_list}                     the sequences that appear in the rows
+ *     slots     {slot, rope_list, tap set}            the sequences that appear in the rows
  *     commands  append, copy, free KV blocks          what happened to block tables since the last step
  *
  * Rank 0 decides everything; the stages only keep the tables that the commands describe. So fork, rollback
  * and speculation need no other protocol. `slot` numbers a sequence's place in the block tables; the place of
  * the step itself in the ring is `id` modulo the number of steps in flight.
+ *
+ * Taps. State s of a row is what enters layer s: state 0 leaves the embedding, state s the layer s-1. A home
+ * row brings the last state, which leaves the last layer, and also those that its sequence's tap set names:
+ *
+ *     embed -> state 0 -> [layer 0] -> state 1 -> [layer 1] -> ... -> state n_layers-1 -> [last layer] ->
+ * home
+ *
+ * Tapped rows travel behind the hidden rows, sorted by state and, within a state, as the rows of the step;
+ * each stage picks the states that enter its own layers, and the last one adds the home rows behind them.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
+
+enum { CDP_MAX_STATES = 1024, CDP_TAP_WORDS = CDP_MAX_STATES / 32 };
+
+/* A set of states, a bit each; all zero taps nothing. */
+typedef struct cdp_tap_set {
+    uint32_t words[CDP_TAP_WORDS];
+} cdp_tap_set;
+
+static inline bool cdp_taps_has(const cdp_tap_set *set, int state) {
+    return (set->words[state / 32] >> (state % 32) & 1u) != 0;
+}
+static inline void cdp_taps_add(cdp_tap_set *set, int state) {
+    set->words[state / 32] |= 1u << (state % 32);
+}
+/* States of the set in [first, end). */
+int cdp_taps_count(const cdp_tap_set *set, int first, int end);
 
 typedef struct cdp_row {
     int32_t slot;       /* sequence */
@@ -19,9 +45,18 @@ typedef struct cdp_row {
     int32_t wants_home; /* 1: rank 0 wants this row's logits */
 } cdp_row;
 
+/* How rank 0's head takes the tapped rows of a sequence; the last state always goes the model's own way. */
+enum {
+    CDP_HEAD_NO_NORM = 1,  /* without the final norm */
+    CDP_HEAD_NO_SCALE = 2, /* without the logit scale */
+    CDP_HEAD_LAZY = 4,     /* the two deepest states, then only what is asked for */
+};
+
 typedef struct cdp_step_slot {
     int32_t slot;
     int32_t rope_list; /* longrope: 0 short, 1 long, chosen once per request; else 0 */
+    cdp_tap_set taps;  /* what its home rows bring along; looked at where the step has tap words */
+    int32_t head;      /* CDP_HEAD_ bits; only rank 0 reads them, they do not travel */
 } cdp_step_slot;
 
 typedef enum cdp_kv_verb {
@@ -46,7 +81,22 @@ typedef struct cdp_step {
     uint64_t id; /* 0, 1, 2, ...: the order on every rank */
     int32_t kind;
     int32_t n_rows, n_home, n_slots, n_commands; /* n_home: rows that want home */
+    int32_t n_tap_words; /* words of each tap set that are in use; 0: nothing is tapped in this step */
     cdp_row *rows;
     cdp_step_slot *slots;
     cdp_kv_command *commands;
 } cdp_step;
+
+/* The slot's entry in step->slots, or NULL. */
+const cdp_step_slot *cdp_step_slot_of(const cdp_step *step, int32_t slot);
+
+/* The set by which row `i` is tapped: NULL when it stays, or when nothing of it is tapped. */
+const cdp_tap_set *cdp_step_taps_of(const cdp_step *step, int i);
+
+/* Tapped rows of the step with states in [first, end). */
+int cdp_step_count_taps(const cdp_step *step, int first, int end);
+
+/* Words that a tap set of a model with so many layers uses. */
+static inline int cdp_tap_words(int n_layers) {
+    return (n_layers + 31) / 32;
+}

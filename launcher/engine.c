@@ -11,9 +11,12 @@ struct cdp_engine {
     cdp_step step; /* the one being built */
 };
 
-static cdp_status on_home_row(void *of, const cdp_row *row, const float *logits) {
+static cdp_status on_home_row(void *of, const cdp_home_logits *home, int *ask_out) {
     const cdp_engine *e = of;
-    return cdp_schedule_home(e->schedule, row, logits);
+    CDP_TRY(cdp_schedule_state(e->schedule, home->row, home->state, home->logits, ask_out));
+    if (!home->is_last || *ask_out != CDP_ASK_NOTHING)
+        return CDP_OK;
+    return cdp_schedule_home(e->schedule, home->row, home->logits);
 }
 
 cdp_status cdp_engine_open(cdp_engine **out, cdp_pipeline *pipeline, const cdp_model_card *card,

@@ -20,8 +20,7 @@ typedef struct pipeline_seat {
     cdp_step step;
     cdp_seat stage; /* arrays and hidden states on the device */
     cdp_event done; /* the stage's work, or the head's present block */
-    int n_sunk;     /* home rows whose logits have been handed out */
-    int n_in_head;  /* home rows the head works on now */
+    cdp_home home;  /* rank 0: what came home, and the head's present block */
     const float *logits;
     bool is_done; /* `done` has been seen to be reached */
     cdp_step_span span;
@@ -69,19 +68,20 @@ static cdp_status open_link(cdp_pipeline *p) {
                                       .active = active,
                                       .n_places = p->n_seats,
                                       .max_header_bytes = cdp_packet_max_bytes(&p->limits)};
-    p->is_first = p->options.stage_number == 0;
-    p->is_last = p->options.stage_number == n - 1;
     return cdp_link_open(&p->link, p->options.world, &options);
 }
 
 static cdp_status open_seats(cdp_pipeline *p) {
+    const cdp_pipeline_options *o = &p->options;
     p->seats = calloc((size_t)p->n_seats, sizeof *p->seats);
     p->packet = malloc(cdp_packet_max_bytes(&p->limits));
     if (p->seats == NULL || p->packet == NULL)
         return cdp_fail(CDP_SYSTEM, "no memory for the seats of %d steps", p->n_seats);
     for (int i = 0; i < p->n_seats; i++) {
         CDP_TRY(cdp_step_alloc(&p->seats[i].step, &p->limits));
-        CDP_TRY(cdp_seat_open(&p->seats[i].stage, p->options.device, p->options.card, &p->options.plan->run));
+        CDP_TRY(cdp_seat_open(&p->seats[i].stage, o->device, o->card, o->plan, o->rank));
+        if (p->is_first)
+            CDP_TRY(cdp_home_open(&p->seats[i].home, &o->plan->run, o->card->n_layers));
     }
     return CDP_OK;
 }
@@ -100,7 +100,11 @@ cdp_status cdp_pipeline_open(cdp_pipeline **out, const cdp_pipeline_options *opt
                                     .max_commands = cdp_max_commands(run),
                                     .max_blocks = (int)cdp_blocks_per_sequence(run),
                                     .n_blocks = (int)options->plan->n_blocks,
-                                    .ctx = run->ctx};
+                                    .ctx = run->ctx,
+                                    .n_layers = options->card->n_layers,
+                                    .max_taps = cdp_tap_rows(run)};
+    p->is_first = options->stage_number == 0;
+    p->is_last = options->stage_number == options->plan->n_active - 1;
     cdp_status st = CDP_OK;
     CDP_TRY_GOTO(open_seats(p), st, done);
     CDP_TRY_GOTO(open_link(p), st, done);
@@ -117,11 +121,28 @@ void cdp_pipeline_close(cdp_pipeline *p) {
     cdp_link_close(p->link);
     for (int i = 0; p->seats != NULL && i < p->n_seats; i++) {
         cdp_seat_close(&p->seats[i].stage);
+        cdp_home_close(&p->seats[i].home);
         cdp_step_free(&p->seats[i].step);
     }
     free(p->packet);
     free(p->seats);
     free(p);
+}
+
+/* What a finished step sends: hidden rows with what is tapped so far, or what goes home. */
+static cdp_status outgoing(cdp_pipeline *p, const pipeline_seat *seat, const void **rows_out,
+                           int *n_rows_out) {
+    const cdp_seat *s = &seat->stage;
+    *rows_out = s->hidden; /* (n_rows + n_behind, hidden) */
+    *n_rows_out = seat->step.n_rows + (p->is_first ? 0 : s->n_behind);
+    if (!p->is_last)
+        return CDP_OK;
+    /* Chunks before a prompt's last one only fill the KV cache: nobody reads their logits, so nothing goes
+     * home and the head, the widest product of the model, stays cold. */
+    const int n_at_home = p->is_first ? s->n_behind : 0;
+    *rows_out = cdp_seat_behind(s, n_at_home); /* (n_behind + n_home, hidden) */
+    *n_rows_out = s->n_behind - n_at_home + seat->step.n_home;
+    return cdp_stage_pick(p->options.stage, &s->view, cdp_seat_behind(s, s->n_behind));
 }
 
 /* The stage's part of a step whose hidden states are here: forward, then on its way. */
@@ -130,21 +151,14 @@ static cdp_status forward(cdp_pipeline *p, pipeline_seat *seat) {
     const uint64_t id = seat->step.id;
     cdp_watchdog_note(p->options.world, CDP_COMPUTING, (int64_t)id, mine->first_layer, mine->end_layer - 1);
     cdp_fault_pass("step");
-    CDP_TRY(cdp_seat_take(&seat->stage, &seat->step));
     const cdp_step_view *view = &seat->stage.view;
     if (p->is_first)
         CDP_TRY(cdp_vocab_embed(p->options.vocab, view));
-    CDP_TRY(cdp_stage_forward(p->options.stage, view, seat->stage.commands, seat->stage.n_commands));
-
-    const void *going = seat->stage.hidden;
-    size_t n_bytes = (size_t)seat->step.n_rows * p->row_bytes; /* (n_rows, hidden) */
-    if (p->is_last) {
-        /* Chunks before a prompt's last one only fill the KV cache: nobody reads their logits, so nothing
-         * goes home and the head, the widest product of the model, stays cold. */
-        going = seat->stage.home;
-        n_bytes = (size_t)seat->step.n_home * p->row_bytes; /* (n_home, hidden) */
-        CDP_TRY(cdp_stage_pick(p->options.stage, view, seat->stage.home));
-    }
+    CDP_TRY(cdp_stage_forward(p->options.stage, view, seat->stage.commands, seat->stage.n_commands,
+                              seat->stage.taps, seat->stage.n_taps));
+    const void *going;
+    int n_going;
+    CDP_TRY(outgoing(p, seat, &going, &n_going));
     seat->done = cdp_device_record(p->options.device);
     seat->is_done = false;
     seat->state = ON_THE_WAY;
@@ -152,7 +166,9 @@ static cdp_status forward(cdp_pipeline *p, pipeline_seat *seat) {
     p->next_forward = id + 1;
     p->times.n_steps++;
     p->times.n_rows += (uint64_t)seat->step.n_rows;
-    return n_bytes == 0 ? CDP_OK : cdp_link_send(p->link, place_of(p, id), going, n_bytes, seat->done);
+    return n_going == 0
+               ? CDP_OK
+               : cdp_link_send(p->link, place_of(p, id), going, (size_t)n_going * p->row_bytes, seat->done);
 }
 
 bool cdp_pipeline_has_room(const cdp_pipeline *p) {
@@ -162,7 +178,7 @@ bool cdp_pipeline_has_room(const cdp_pipeline *p) {
     for (int i = 0; i < p->n_seats; i++) {
         const pipeline_seat *seat = &p->seats[i];
         n_queued += seat->state == ON_THE_WAY && !cdp_device_reached(p->options.device, seat->done);
-        n_awaited += seat->state != FREE && seat->n_sunk < seat->step.n_home;
+        n_awaited += seat->state != FREE && !cdp_home_is_done(&seat->home);
     }
     return n_queued == 0 || (n_queued == 1 && n_awaited == 0);
 }
@@ -177,6 +193,17 @@ void cdp_pipeline_set_span_sink(cdp_pipeline *p, cdp_span_sink sink, void *of) {
     p->span_sink_of = of;
 }
 
+/* Bytes of a step that the previous rank sends: to rank 0 what goes home, without what lies there already; to
+ * another the hidden rows and the tapped ones of the ranks between. */
+static size_t coming_bytes(const cdp_pipeline *p, const cdp_step *step) {
+    const cdp_stage_plan *stages = p->options.plan->stages;
+    const int first = stages[0].end_layer, end = stages[p->options.rank].first_layer;
+    const int n_layers = p->options.card->n_layers;
+    const int n = p->is_first ? step->n_home + cdp_step_count_taps(step, first, n_layers)
+                              : step->n_rows + cdp_step_count_taps(step, first, end);
+    return (size_t)n * p->row_bytes;
+}
+
 static void copy_step(cdp_step *to, const cdp_step *from) {
     to->id = from->id;
     to->kind = from->kind;
@@ -184,6 +211,7 @@ static void copy_step(cdp_step *to, const cdp_step *from) {
     to->n_home = from->n_home;
     to->n_slots = from->n_slots;
     to->n_commands = from->n_commands;
+    to->n_tap_words = from->n_tap_words;
     for (int i = 0; i < from->n_rows; i++)
         to->rows[i] = from->rows[i];
     for (int i = 0; i < from->n_slots; i++)
@@ -203,15 +231,16 @@ cdp_status cdp_pipeline_begin(cdp_pipeline *p, cdp_step *step) {
     step->id = p->next_step++;
     pipeline_seat *seat = seat_of(p, step->id);
     copy_step(&seat->step, step);
-    seat->n_sunk = seat->n_in_head = 0;
+    cdp_home_begin(&seat->home, &seat->step);
     begin_span(seat);
     if (!p->is_last)
         CDP_TRY(cdp_link_send_header(p->link, p->packet, cdp_packet_encode(p->packet, step)));
+    p->waiter = (cdp_waiter){0};
+    CDP_TRY(cdp_seat_take(&seat->stage, &seat->step));
     /* The receive is posted before anything is sent, so the last rank never waits for this one. */
     if (step->n_home > 0)
-        CDP_TRY(cdp_link_recv(p->link, place_of(p, step->id), seat->stage.home,
-                              (size_t)step->n_home * p->row_bytes));
-    p->waiter = (cdp_waiter){0};
+        CDP_TRY(cdp_link_recv(p->link, place_of(p, step->id),
+                              cdp_seat_behind(&seat->stage, seat->stage.n_behind), coming_bytes(p, step)));
     return forward(p, seat);
 }
 
@@ -249,7 +278,7 @@ static cdp_status take_header(cdp_pipeline *p, bool *moved) {
     seat->state = COMING;
     begin_span(seat);
     return cdp_link_recv(p->link, place_of(p, seat->step.id), seat->stage.hidden,
-                         (size_t)seat->step.n_rows * p->row_bytes);
+                         coming_bytes(p, &seat->step));
 }
 
 /* Rank > 0: put the next step's work in the queue once its hidden states are here. */
@@ -258,15 +287,18 @@ static cdp_status start_next(cdp_pipeline *p, bool *moved) {
     if (seat->state != COMING || !cdp_link_received(p->link, place_of(p, p->next_forward)))
         return CDP_OK;
     *moved = true;
+    CDP_TRY(cdp_seat_take(&seat->stage, &seat->step));
     return forward(p, seat);
 }
 
-/* Rank 0: the head's next block of this seat's home rows. */
-static cdp_status start_head(cdp_pipeline *p, pipeline_seat *seat) {
-    const int left = seat->step.n_home - seat->n_sunk;
-    seat->n_in_head = left < CDP_HOME_ROWS ? left : CDP_HOME_ROWS;
-    const char *rows = (const char *)seat->stage.home + (size_t)seat->n_sunk * p->row_bytes;
-    CDP_TRY(cdp_vocab_logits(p->options.vocab, rows, seat->n_in_head, &seat->logits));
+/* Rank 0: the head's next block of what this seat brought home; *has_more_out false when there is none. */
+static cdp_status start_head(cdp_pipeline *p, pipeline_seat *seat, bool *has_more_out) {
+    cdp_home *home = &seat->home;
+    *has_more_out = cdp_home_next(home);
+    if (!*has_more_out)
+        return CDP_OK;
+    CDP_TRY(cdp_vocab_logits(p->options.vocab, cdp_seat_behind(&seat->stage, 0), home->at, home->n_block,
+                             home->head, &seat->logits));
     seat->done = cdp_device_record(p->options.device);
     seat->is_done = false;
     seat->state = HEAD;
@@ -275,19 +307,16 @@ static cdp_status start_head(cdp_pipeline *p, pipeline_seat *seat) {
     return CDP_OK;
 }
 
-/* Hand out the finished block's logits, row by row. */
+/* Hand out the finished block's logits, one by one. */
 static cdp_status sink_block(cdp_pipeline *p, pipeline_seat *seat) {
-    int home = 0;
-    const int end = seat->n_sunk + seat->n_in_head;
-    for (int i = 0; i < seat->step.n_rows && home < end; i++) {
-        if (!seat->step.rows[i].wants_home)
-            continue;
-        if (home >= seat->n_sunk)
-            CDP_TRY(p->sink(p->sink_of, &seat->step.rows[i],
-                            seat->logits + (size_t)(home - seat->n_sunk) * (size_t)p->options.card->vocab));
-        home++;
+    for (int i = 0; i < seat->home.n_block; i++) {
+        cdp_home_logits home = {.logits = seat->logits + (size_t)i * (size_t)p->options.card->vocab};
+        int row, ask = CDP_ASK_NOTHING;
+        cdp_home_item_of(&seat->home, i, &row, &home.state, &home.is_last);
+        home.row = &seat->step.rows[row];
+        CDP_TRY(p->sink(p->sink_of, &home, &ask));
+        CDP_TRY(cdp_home_ask(&seat->home, i, ask));
     }
-    seat->n_sunk = end;
     return CDP_OK;
 }
 
@@ -333,8 +362,11 @@ static cdp_status settle_seat(cdp_pipeline *p, pipeline_seat *seat, bool *moved)
             return CDP_OK;
     }
     *moved = true;
-    if (p->is_first && seat->n_sunk < seat->step.n_home)
-        return start_head(p, seat);
+    bool has_more = false;
+    if (p->is_first)
+        CDP_TRY(start_head(p, seat, &has_more));
+    if (has_more)
+        return CDP_OK;
     seat->state = FREE;
     seat->span.ended_ns = cdp_now_ns();
     p->times.flight_s += seconds(seat->span.asked_ns, seat->span.ended_ns);
@@ -347,7 +379,7 @@ static cdp_status settle_seat(cdp_pipeline *p, pipeline_seat *seat, bool *moved)
 static void advance_home(cdp_pipeline *p) {
     while (p->next_home < p->next_step) {
         const pipeline_seat *seat = seat_of(p, p->next_home);
-        if (seat->step.id == p->next_home && seat->step.n_home > 0 && seat->n_sunk < seat->step.n_home)
+        if (seat->step.id == p->next_home && !cdp_home_is_done(&seat->home))
             return;
         p->next_home++;
     }

@@ -9,6 +9,7 @@
  *  layers [0,8)  --- hidden (n_rows, dim) --> layers [8,20) -- hidden --> layers [20,32)
  *                                                                             | cdp_stage_pick
  *    +<-------------- hidden, only the rows that want logits (n_home, dim) ---+
+ *    |                (tapped rows of earlier layers, kernels/step.h, ride along behind the hidden ones)
  *    | cdp_vocab_logits (final norm, head)                                               logits: f32 (n_home,
  * vocab)
  *    v
@@ -21,6 +22,7 @@
 
 #include "comm/link.h"
 #include "kernels/step.h"
+#include "launcher/home.h"
 #include "planner/plan.h"
 #include "stage/stage.h"
 #include "stage/vocab.h"
@@ -39,9 +41,19 @@ typedef struct cdp_pipeline_options {
     cdp_vocab *vocab; /* rank 0, else NULL */
 } cdp_pipeline_options;
 
-/* Where home rows end up: called on rank 0, in the order of steps and rows, with logits (vocab) f32 that last
- * for the call. */
-typedef cdp_status (*cdp_logits_sink)(void *of, const cdp_row *row, const float *logits);
+/* The logits of one state of a home row. */
+typedef struct cdp_home_logits {
+    const cdp_row *row;
+    int state;           /* n_layers: the model's own logits */
+    const float *logits; /* (vocab) f32, for the call */
+    bool is_last;        /* nothing more of this row comes, unless it is asked for */
+} cdp_home_logits;
+
+/* Where home rows end up: called on rank 0, in the order of steps and rows, a row's states from the last to
+ * the shallowest. *ask_out, CDP_ASK_NOTHING before the call, may name a state of this row that is to come
+ * (again): so a lazy row goes on (CDP_HEAD_LAZY), or a row that was not kept comes back. Lazy rows, and rows
+ * whose head differs, may let later rows pass. */
+typedef cdp_status (*cdp_logits_sink)(void *of, const cdp_home_logits *home, int *ask_out);
 
 /* Open the link and the seats. Collective over the active ranks. The caller closes *out. */
 cdp_status cdp_pipeline_open(cdp_pipeline **out, const cdp_pipeline_options *options);

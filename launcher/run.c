@@ -90,7 +90,8 @@ static cdp_status make_plan(cdp_run *run, const cdp_place *places, int n_tokens,
                                    .ctx = o->ctx > 0 ? o->ctx : n_tokens,
                                    .max_batch = max_batch > 0 ? max_batch : 1,
                                    .chunk = o->chunk > 0 ? o->chunk : DEFAULT_CHUNK,
-                                   .n_ranks = run->size};
+                                   .n_ranks = run->size,
+                                   .n_taps = run->n_taps};
     cdp_status st = CDP_OK;
     if (o->max_gpu_memory != NULL)
         CDP_TRY_GOTO(
@@ -230,10 +231,10 @@ static cdp_status open_all(cdp_run *run, const cdp_job_spec *job) {
     return CDP_OK;
 }
 
-static cdp_status drop_row(void *of, const cdp_row *row, const float *logits) {
+static cdp_status drop_row(void *of, const cdp_home_logits *home, int *ask_out) {
     (void)of;
-    (void)row;
-    (void)logits;
+    (void)home;
+    (void)ask_out;
     return CDP_OK;
 }
 

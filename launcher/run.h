@@ -46,6 +46,7 @@ struct cdp_run {
     cdp_tensor_index *index;
     cdp_tokenizer *tokenizer; /* rank 0, where the job wants one and the model has one */
     cdp_plan *plan;
+    int n_taps; /* rank 0: states a home row may bring along, which `prepare` sets before the plan is made */
     int stage_number; /* place in the ring of active ranks; -1: idle */
     cdp_device *device;
     cdp_loader *loader;

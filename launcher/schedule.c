@@ -20,6 +20,8 @@ typedef struct sequence {
     int32_t *blocks; /* (n_blocks) of the cache, in order of position */
     int n_blocks, rope_list;
     bool closes_step; /* its row is the last decoding one of a step that is on the way */
+    cdp_tap_set taps;
+    int n_taps;
     bool has_ended;
 } sequence;
 
@@ -31,9 +33,11 @@ struct cdp_schedule {
     int64_t n_free_blocks;
     sequence **sequences; /* in order of submission; ended ones leave */
     int n_sequences, room;
-    sequence **by_slot;   /* (max_batch) */
-    int32_t *freed;       /* (max_batch) slots whose tables the next step forgets */
-    int n_freed, n_told;  /* the first n_told of them stand in the step being built */
+    sequence **by_slot;  /* (max_batch) */
+    int32_t *freed;      /* (max_batch) slots whose tables the next step forgets */
+    int n_freed, n_told; /* the first n_told of them stand in the step being built */
+    int n_tapped;        /* tapped home rows of the step being built */
+    int n_layers;
     int n_decoding_steps; /* on the way, with decoding rows */
     cdp_step_cost cost;
     uint64_t n_submitted, n_put_back;
@@ -54,6 +58,8 @@ cdp_status cdp_schedule_open(cdp_schedule **out, const cdp_plan *plan, const cdp
     }
     all->plan = plan;
     all->rope = rope;
+    for (int r = 0; r < plan->n_stages; r++)
+        all->n_layers = plan->stages[r].end_layer > all->n_layers ? plan->stages[r].end_layer : all->n_layers;
     while (all->n_free_blocks < plan->n_blocks) { /* block 0 lies on top */
         all->free_blocks[all->n_free_blocks] = (int32_t)(plan->n_blocks - 1 - all->n_free_blocks);
         all->n_free_blocks++;
@@ -99,6 +105,10 @@ cdp_status cdp_schedule_submit(cdp_schedule *all, const cdp_request *request) {
         return cdp_fail(CDP_BAD_DATA,
                         "a sequence of %d prompt tokens that may reach %d; the run is planned for %d (--ctx)",
                         request->n_prompt, request->limit, all->plan->run.ctx);
+    const int n_taps = request->taps != NULL ? cdp_taps_count(request->taps, 0, CDP_MAX_STATES) : 0;
+    if (n_taps > all->plan->run.n_taps)
+        return cdp_fail(CDP_BAD_DATA, "a sequence that looks at %d layers; the run is planned for %d", n_taps,
+                        all->plan->run.n_taps);
     CDP_TRY(make_room(all));
     const size_t n_blocks = (size_t)(request->limit + CDP_KV_BLOCK_TOKENS - 1) / CDP_KV_BLOCK_TOKENS;
     sequence *s = calloc(1, sizeof *s);
@@ -111,6 +121,9 @@ cdp_status cdp_schedule_submit(cdp_schedule *all, const cdp_request *request) {
         return cdp_fail(CDP_SYSTEM, "no memory for a sequence of %d tokens", request->limit);
     }
     s->request = *request;
+    if (n_taps > 0)
+        s->taps = *request->taps;
+    s->n_taps = n_taps;
     s->order = all->n_submitted++;
     s->slot = NO_SLOT;
     s->n_tokens = request->n_prompt;
@@ -144,11 +157,27 @@ static void end_sequence(cdp_schedule *all, sequence *s) {
         s->request.on_end(s->request.of);
 }
 
+static cdp_status nobody_awaits(const cdp_row *row) {
+    return cdp_fail(CDP_INTERNAL, "position %d of slot %d came home, which nobody awaits", row->position,
+                    row->slot);
+}
+
+cdp_status cdp_schedule_state(cdp_schedule *all, const cdp_row *row, int state, const float *logits,
+                              int *ask_out) {
+    sequence *s = all->by_slot[row->slot];
+    *ask_out = CDP_ASK_NOTHING;
+    /* States of a later row may come before the earlier one is done. */
+    if (s == NULL || row->position < s->n_heard || row->position >= s->n_fed)
+        return nobody_awaits(row);
+    if (s->request.on_state == NULL)
+        return CDP_OK;
+    return s->request.on_state(s->request.of, row, state, logits, ask_out);
+}
+
 cdp_status cdp_schedule_home(cdp_schedule *all, const cdp_row *row, const float *logits) {
     sequence *s = all->by_slot[row->slot];
     if (s == NULL || row->position != s->n_heard)
-        return cdp_fail(CDP_INTERNAL, "position %d of slot %d came home, which nobody awaits", row->position,
-                        row->slot);
+        return nobody_awaits(row);
     int32_t next = CDP_NO_TOKEN;
     s->n_awaited--;
     s->n_heard++;
@@ -237,25 +266,46 @@ static bool reserve(cdp_schedule *all, sequence *s, int end) {
     return true;
 }
 
+/* Rows of a sequence that may go into the step for all that they bring home: tapped rows have a room of their
+ * own. */
+static int taps_allow(const cdp_schedule *all, const sequence *s) {
+    const int left = s->n_tokens - s->n_fed;
+    if (s->n_taps == 0)
+        return left;
+    const int room = cdp_tapped_home_rows(&all->plan->run) - all->n_tapped;
+    /* Only the newest row of an answer goes home: without room for it the others may still go. */
+    return s->request.wants_all ? room : room > 0 ? left : left - 1;
+}
+
+static void add_row(cdp_schedule *all, sequence *s) {
+    const bool is_newest = s->n_fed == s->n_tokens - 1;
+    const bool wants_home = s->n_fed >= s->n_heard && (s->request.wants_all || is_newest);
+    all->step->rows[all->step->n_rows++] = (cdp_row){.slot = s->slot,
+                                                     .position = s->n_fed,
+                                                     .token = s->tokens[s->n_fed],
+                                                     .wants_home = wants_home ? 1 : 0};
+    all->step->n_home += wants_home;
+    s->n_awaited += wants_home;
+    s->n_fed++;
+    if (!wants_home || s->n_taps == 0)
+        return;
+    all->n_tapped++;
+    all->step->n_tap_words = cdp_tap_words(all->n_layers);
+}
+
 /* Up to n rows of a sequence into the step; as many as blocks allow. */
 static void add_rows(cdp_schedule *all, sequence *s, int n) {
-    const int left = s->n_tokens - s->n_fed;
+    const int left = s->n_tokens - s->n_fed, allowed = taps_allow(all, s);
     n = n < left ? n : left;
+    n = n < allowed ? n : allowed;
     while (n > 0 && !reserve(all, s, s->n_fed + n))
         n = s->n_blocks * CDP_KV_BLOCK_TOKENS - s->n_fed; /* what the blocks at hand allow */
     if (n <= 0)
         return;
-    all->step->slots[all->step->n_slots++] = (cdp_step_slot){.slot = s->slot, .rope_list = s->rope_list};
-    for (int i = 0; i < n; i++, s->n_fed++) {
-        const bool is_newest = s->n_fed == s->n_tokens - 1;
-        const bool wants_home = s->n_fed >= s->n_heard && (s->request.wants_all || is_newest);
-        all->step->rows[all->step->n_rows++] = (cdp_row){.slot = s->slot,
-                                                         .position = s->n_fed,
-                                                         .token = s->tokens[s->n_fed],
-                                                         .wants_home = wants_home ? 1 : 0};
-        all->step->n_home += wants_home;
-        s->n_awaited += wants_home;
-    }
+    all->step->slots[all->step->n_slots++] =
+        (cdp_step_slot){.slot = s->slot, .rope_list = s->rope_list, .taps = s->taps, .head = s->request.head};
+    for (int i = 0; i < n; i++)
+        add_row(all, s);
 }
 
 static bool is_decoding(const sequence *s) {
@@ -319,7 +369,8 @@ void cdp_schedule_next(cdp_schedule *all, cdp_step *step) {
     sweep(all);
     all->step = step;
     step->kind = CDP_STEP_RUN;
-    step->n_rows = step->n_home = step->n_slots = step->n_commands = 0;
+    step->n_rows = step->n_home = step->n_slots = step->n_commands = step->n_tap_words = 0;
+    all->n_tapped = 0;
     all->n_told = all->n_freed;
     for (int i = 0; i < all->n_told; i++)
         step->commands[step->n_commands++] = (cdp_kv_command){.verb = CDP_KV_FREE, .slot = all->freed[i]};

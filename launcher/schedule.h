@@ -21,15 +21,21 @@
 
 typedef struct cdp_schedule cdp_schedule;
 
-enum { CDP_NO_TOKEN = -1 };
+enum { CDP_NO_TOKEN = -1, CDP_ASK_NOTHING = -1 };
 
 typedef struct cdp_request {
     const int32_t *prompt; /* copied */
     int n_prompt;          /* at least 1 */
     int limit;             /* tokens it may reach, prompt and answer; at most the plan's ctx */
     bool wants_all;        /* logits of every row (score); else of the prompt's last and of each answer row */
-    /* A row's logits, (vocab) f32, in the order of positions. Of the newest row: the token that comes next in
-     * *next_out, or leave CDP_NO_TOKEN there to end the sequence. */
+    const cdp_tap_set *taps; /* states that home rows bring along (kernels/step.h); copied; NULL: none */
+    int head;                /* CDP_HEAD_ bits of how they are turned into logits */
+    /* The logits of a state of a home row, from the last one to the shallowest; before on_logits of this row.
+     * *ask_out may name a state that is to come, or to come again. NULL: nobody looks. */
+    cdp_status (*on_state)(void *of, const cdp_row *row, int state, const float *logits, int *ask_out);
+    /* A row's logits, (vocab) f32, in the order of positions: the last ones that came of it, which where
+     * states are tapped need not be the model's. Of the newest row: the token that comes next in *next_out,
+     * or leave CDP_NO_TOKEN there to end the sequence. */
     cdp_status (*on_logits)(void *of, const cdp_row *row, const float *logits, int32_t *next_out);
     void (*on_end)(void *of); /* the sequence has ended, also at its limit; may be NULL */
     void *of;
@@ -41,13 +47,18 @@ cdp_status cdp_schedule_open(cdp_schedule **out, const cdp_plan *plan, const cdp
 void cdp_schedule_close(cdp_schedule *schedule); /* NULL is fine */
 
 /* Queue a sequence. Picks the rope list by its limit (longrope: the long one when limit > its original
- * length). CDP_BAD_DATA when the limit is above the plan's ctx or below the prompt. */
+ * length). CDP_BAD_DATA when the limit is above the plan's ctx or below the prompt, or when it taps more
+ * states than the run was planned for. */
 cdp_status cdp_schedule_submit(cdp_schedule *schedule, const cdp_request *request);
 
 /* Fill the next step: rows, slots, commands, n_home; its arrays have room for the plan's rows, slots and
  * commands (cdp_max_commands). n_rows 0: there is nothing to do until a row comes home, and the step must not
  * be sent. A step that is filled counts as sent: every stage takes steps in this order. */
 void cdp_schedule_next(cdp_schedule *schedule, cdp_step *step);
+
+/* A state of a home row: its logits go to the request, which may ask for more. */
+cdp_status cdp_schedule_state(cdp_schedule *schedule, const cdp_row *row, int state, const float *logits,
+                              int *ask_out);
 
 /* A row has come home: its logits go to the request, which may name the next token. Rows come in the order
  * of steps and, within a step, of rows. CDP_INTERNAL for a row that nobody awaits. */

@@ -9,10 +9,12 @@ static const uint64_t cpu_context_bytes = UINT64_C(64) << 20;
 static const uint64_t gpu_context_bytes = UINT64_C(768) << 20;
 
 enum {
-    STEP_INTS = 16,    /* int32 of a row in the step arrays and its KV commands, host and device each */
-    STEP_EXTRA = 1024, /* rows' worth of room for the commands of sequences */
-    ROW_BYTES = 20,    /* of a row's five arrays (stage/seat.h) */
-    COMMAND_BYTES = 24 /* of one cdp_kv_command (kernels/step.h) */
+    STEP_INTS = 16,     /* int32 of a row in the step arrays and its KV commands, host and device each */
+    STEP_EXTRA = 1024,  /* rows' worth of room for the commands of sequences */
+    ROW_BYTES = 20,     /* of a row's five arrays (stage/seat.h) */
+    COMMAND_BYTES = 24, /* of one cdp_kv_command (kernels/step.h) */
+    TAP_INTS = 8,       /* int32 of a tapped row: where it lies, host and device, and whose it is */
+    KEPT_ROWS = 2,      /* of logits, while a sequence's layers are compared */
 };
 
 /* Card and run are range checked; a sum that overflows all the same is larger than any memory. */
@@ -48,6 +50,16 @@ int cdp_step_rows(const cdp_run_shape *run) {
 
 int cdp_max_commands(const cdp_run_shape *run) {
     return cdp_step_rows(run) + 2 * run->max_batch;
+}
+
+int cdp_tapped_home_rows(const cdp_run_shape *run) {
+    if (run->n_taps == 0)
+        return 0;
+    return run->max_batch > CDP_HOME_ROWS ? run->max_batch : CDP_HOME_ROWS;
+}
+
+int cdp_tap_rows(const cdp_run_shape *run) {
+    return run->n_taps * cdp_tapped_home_rows(run);
 }
 
 int64_t cdp_blocks_per_sequence(const cdp_run_shape *run) {
@@ -122,19 +134,33 @@ static uint64_t step_bytes(const cdp_run_shape *run) {
     const uint64_t rows = (uint64_t)cdp_step_rows(run), batch = (uint64_t)run->max_batch;
     const uint64_t seats = (uint64_t)cdp_n_slots(run);
     const uint64_t tables = mul(batch * sizeof(int32_t), (uint64_t)cdp_blocks_per_sequence(run));
+    const uint64_t taps = (uint64_t)cdp_tap_rows(run);
     if (!run->on_gpu)
         return add(
-            mul(2 * STEP_INTS * sizeof(int32_t), mul(seats, add(mul(2, add(rows, batch)), STEP_EXTRA))),
+            add(mul(2 * STEP_INTS * sizeof(int32_t), mul(seats, add(mul(2, add(rows, batch)), STEP_EXTRA))),
+                mul(seats * TAP_INTS * sizeof(int32_t), taps)),
             tables);
     const uint64_t arrays = placed(run, mul(rows, ROW_BYTES));
     const uint64_t commands = placed(run, mul((uint64_t)cdp_max_commands(run), COMMAND_BYTES));
-    return add(mul(seats, add(arrays, commands)), placed(run, tables));
+    const uint64_t tapped = placed(run, mul(taps, sizeof(int32_t)));
+    return add(mul(seats, add(add(arrays, commands), tapped)), placed(run, tables));
 }
 
 /* Logits and the normed rows; the CPU holds the logits twice, as it does for any device. */
 static uint64_t logits_bytes(const cdp_run_shape *run, uint64_t vocab, uint64_t hidden) {
     const uint64_t logits = f32s(CDP_HOME_ROWS, vocab), normed = f32s(CDP_HOME_ROWS, hidden);
     return run->on_gpu ? add(placed(run, logits), placed(run, normed)) : add(mul(2, logits), normed);
+}
+
+/* What rank 0 needs to look at tapped rows. */
+static uint64_t taps_bytes(const cdp_model_card *card, const cdp_run_shape *run) {
+    if (run->n_taps == 0)
+        return 0;
+    const uint64_t row = mul((uint64_t)card->hidden, cdp_dtype_bytes(cdp_hidden_dtype(run)));
+    const uint64_t gathered = placed(run, mul(CDP_HOME_ROWS, row)),
+                   places = placed(run, CDP_HOME_ROWS * sizeof(int32_t)),
+                   kept = mul(KEPT_ROWS * (uint64_t)run->max_batch, f32s(1, (uint64_t)card->vocab));
+    return add(add(gathered, places), run->on_gpu ? 0 : kept);
 }
 
 cdp_scratch_bytes cdp_scratch(const cdp_model_card *card, const cdp_run_shape *run, bool has_vocab) {
@@ -149,17 +175,22 @@ cdp_scratch_bytes cdp_scratch(const cdp_model_card *card, const cdp_run_shape *r
         .rope = placed(run, f32s(rows, (uint64_t)card->rope.dim)),
         .logits = has_vocab ? logits_bytes(run, (uint64_t)card->vocab, hidden) : 0,
         .step = step_bytes(run),
+        .taps = has_vocab ? taps_bytes(card, run) : 0,
         .load = run->on_gpu ? 0 : (uint64_t)CDP_LOAD_READERS * CDP_LOAD_STAGING_BYTES,
     };
-    const uint64_t parts[] = {b.normed, b.qkv, b.context, b.ffn, b.rope, b.logits, b.step, b.load};
+    const uint64_t parts[] = {b.normed, b.qkv, b.context, b.ffn, b.rope, b.logits, b.step, b.load, b.taps};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         b.total = add(b.total, parts[i]);
     return b;
 }
 
-uint64_t cdp_link_bytes(const cdp_model_card *card, const cdp_run_shape *run) {
+uint64_t cdp_seat_bytes(const cdp_model_card *card, const cdp_run_shape *run) {
     const uint64_t row = mul((uint64_t)card->hidden, cdp_dtype_bytes(cdp_hidden_dtype(run)));
-    return mul(2 * (uint64_t)cdp_n_slots(run), placed(run, mul((uint64_t)cdp_step_rows(run), row)));
+    return mul(2 * (uint64_t)cdp_step_rows(run) + (uint64_t)cdp_tap_rows(run), row);
+}
+
+uint64_t cdp_link_bytes(const cdp_model_card *card, const cdp_run_shape *run) {
+    return mul((uint64_t)cdp_n_slots(run), placed(run, cdp_seat_bytes(card, run)));
 }
 
 uint64_t cdp_slab_bytes(const cdp_stage_bytes *bytes) {

@@ -4,7 +4,7 @@
  * A stage holds   weights   its layers' tensors in the run's dtype (norms and biases in f32)
  *                 kv        2 * kv heads * head_dim * kv bytes * 16 tokens, for each block and layer
  *                 scratch   what one step needs while it is computed, rank 0's logits, load staging
- *                 links     one hidden buffer a slot, and the home rows
+ *                 links     one hidden buffer a slot, the tapped rows, the home rows
  *                 context   a stated constant for the process itself
  *
  * On a GPU weights, kv, scratch and links are one slab in which every buffer begins at a multiple of 256
@@ -33,6 +33,7 @@ typedef struct cdp_run_shape {
     int chunk;          /* prompt tokens of one step at most; rows of every step buffer */
     int n_ranks;        /* that may take part, idle ones too: a stage's bytes must not depend on the split
                          * that they decide. Steps in flight = n_ranks + 1 */
+    int n_taps;         /* states of a home row that decoding may look at, beside the last; 0: none */
     bool on_gpu;        /* picks the context constant and the scratch layout */
 } cdp_run_shape;
 
@@ -52,6 +53,11 @@ int cdp_step_rows(const cdp_run_shape *run);
 
 /* KV commands of one step at most: every row may open a block, every sequence may be freed and copied. */
 int cdp_max_commands(const cdp_run_shape *run);
+
+/* Home rows of a step that may be tapped (0 where n_taps is), and the tapped rows they make: what the hidden
+ * states carry along and rank 0 keeps. */
+int cdp_tapped_home_rows(const cdp_run_shape *run);
+int cdp_tap_rows(const cdp_run_shape *run);
 
 /* KV blocks that one sequence of ctx tokens needs. */
 int64_t cdp_blocks_per_sequence(const cdp_run_shape *run);
@@ -76,11 +82,15 @@ typedef struct cdp_scratch_bytes {
     uint64_t logits; /* rank 0: (CDP_HOME_ROWS, vocab), on the CPU twice (device and host), the normed rows */
     uint64_t step;   /* step arrays and KV commands of every slot; block tables */
     uint64_t load;   /* staging of the reader threads while loading; on a GPU it is the host's */
+    uint64_t taps;   /* rank 0, where states are tapped: the head's gathered rows and their places; on the CPU
+                      * also two rows of logits (vocab) f32 that each sequence may keep */
     uint64_t total;
 } cdp_scratch_bytes;
 cdp_scratch_bytes cdp_scratch(const cdp_model_card *card, const cdp_run_shape *run, bool has_vocab);
 
-/* One hidden buffer (rows, hidden) and one home buffer (rows, hidden) a slot, in the hidden dtype. */
+/* A slot's hidden rows (rows, hidden), tapped rows (cdp_tap_rows, hidden) and home rows (rows, hidden), one
+ * buffer in the hidden dtype: of one slot, and of all. */
+uint64_t cdp_seat_bytes(const cdp_model_card *card, const cdp_run_shape *run);
 uint64_t cdp_link_bytes(const cdp_model_card *card, const cdp_run_shape *run);
 
 /* The part that the stage allocates on a GPU, in one slab, to the byte: all but the context. */

@@ -119,6 +119,7 @@ cJSON *cdp_plan_json(const cdp_plan *plan, const cdp_model_card *card) {
     put_number(b, "ctx", (uint64_t)plan->run.ctx);
     put_number(b, "max_batch", (uint64_t)plan->run.max_batch);
     put_number(b, "chunk", (uint64_t)plan->run.chunk);
+    put_number(b, "taps", (uint64_t)plan->run.n_taps);
     put_text(b, "hidden_dtype", cdp_dtype_name(cdp_hidden_dtype(&plan->run)));
     put_text(b, "kv_dtype", cdp_dtype_name(plan->run.kv_dtype));
     put_bool(b, "fits", plan->fits);

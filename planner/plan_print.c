@@ -61,4 +61,8 @@ void cdp_plan_print(const cdp_plan *plan, const cdp_model_card *card) {
              plan->fits ? "fits" : "DOES NOT FIT", plan->policy, cdp_dtype_name(plan->run.dtype),
              cdp_size_text(weights, sizeof weights, cdp_model_weight_bytes(card, &plan->run)), plan->run.ctx,
              plan->run.max_batch, (long long)plan->n_blocks, CDP_KV_BLOCK_TOKENS);
+    if (plan->run.n_taps > 0)
+        cdp_note(
+            "taps: the states that enter %d layers ride along with each row that goes home, %d rows a step",
+            plan->run.n_taps, cdp_tap_rows(&plan->run));
 }

@@ -1,20 +1,42 @@
 #include "stage/seat.h"
 
+#include <stdlib.h>
+
 enum { ROW_ARRAYS = 5 }; /* slot, position, token, rope list, home */
 
-cdp_status cdp_seat_open(cdp_seat *out, cdp_device *device, const cdp_model_card *card,
-                         const cdp_run_shape *run) {
-    *out =
-        (cdp_seat){.device = device, .max_rows = cdp_step_rows(run), .max_commands = cdp_max_commands(run)};
+_Static_assert(CDP_MAX_STATES == (int)CDP_MAX_LAYERS, "a state enters each layer");
+
+/* Room for what is tapped; none where the run taps nothing. */
+static cdp_status open_taps(cdp_seat *seat, cdp_device *device) {
+    if (seat->max_taps == 0)
+        return CDP_OK;
+    const size_t n = (size_t)seat->max_taps;
+    CDP_TRY(cdp_device_alloc(device, (void **)&seat->tapped, n * sizeof *seat->tapped));
+    CDP_TRY(cdp_device_host_alloc(device, (void **)&seat->host_tapped, n * sizeof *seat->host_tapped));
+    seat->taps = calloc((size_t)(seat->end_layer - seat->first_layer) + 1, sizeof *seat->taps);
+    return seat->taps != NULL ? CDP_OK : cdp_fail(CDP_SYSTEM, "no memory for the taps of a step");
+}
+
+cdp_status cdp_seat_open(cdp_seat *out, cdp_device *device, const cdp_model_card *card, const cdp_plan *plan,
+                         int rank) {
+    const cdp_run_shape *run = &plan->run;
+    *out = (cdp_seat){.device = device,
+                      .home_layers = plan->stages[0].end_layer,
+                      .first_layer = plan->stages[rank].first_layer,
+                      .end_layer = plan->stages[rank].end_layer,
+                      .n_layers = card->n_layers,
+                      .is_first = rank == 0,
+                      .row_bytes = (size_t)card->hidden * cdp_dtype_bytes(cdp_hidden_dtype(run)),
+                      .max_rows = cdp_step_rows(run),
+                      .max_commands = cdp_max_commands(run),
+                      .max_taps = cdp_tap_rows(run)};
     const uint64_t row_bytes = (uint64_t)out->max_rows * ROW_ARRAYS * sizeof(int32_t);
     const uint64_t command_bytes = (uint64_t)out->max_commands * sizeof(cdp_kv_command);
-    const uint64_t hidden_bytes =
-        (uint64_t)out->max_rows * (uint64_t)card->hidden * cdp_dtype_bytes(cdp_hidden_dtype(run));
     cdp_status st = CDP_OK;
     CDP_TRY_GOTO(cdp_device_alloc(device, (void **)&out->memory, row_bytes), st, done);
     CDP_TRY_GOTO(cdp_device_alloc(device, (void **)&out->commands, command_bytes), st, done);
-    CDP_TRY_GOTO(cdp_device_alloc(device, &out->hidden, hidden_bytes), st, done);
-    CDP_TRY_GOTO(cdp_device_alloc(device, &out->home, hidden_bytes), st, done);
+    CDP_TRY_GOTO(cdp_device_alloc(device, &out->hidden, cdp_seat_bytes(card, run)), st, done);
+    CDP_TRY_GOTO(open_taps(out, device), st, done);
     CDP_TRY_GOTO(cdp_device_host_alloc(device, (void **)&out->host, row_bytes), st, done);
     CDP_TRY_GOTO(cdp_device_host_alloc(device, (void **)&out->host_commands, command_bytes), st, done);
     return CDP_OK;
@@ -24,10 +46,12 @@ done:
 }
 
 void cdp_seat_close(cdp_seat *seat) {
+    free(seat->taps);
     if (seat->device != NULL) {
+        cdp_device_host_free(seat->device, seat->host_tapped);
         cdp_device_host_free(seat->device, seat->host_commands);
         cdp_device_host_free(seat->device, seat->host);
-        cdp_device_free(seat->device, seat->home);
+        cdp_device_free(seat->device, seat->tapped);
         cdp_device_free(seat->device, seat->hidden);
         cdp_device_free(seat->device, seat->commands);
         cdp_device_free(seat->device, seat->memory);
@@ -35,11 +59,54 @@ void cdp_seat_close(cdp_seat *seat) {
     *seat = (cdp_seat){0};
 }
 
+void *cdp_seat_behind(const cdp_seat *seat, int n) {
+    return (char *)seat->behind + (size_t)n * seat->row_bytes;
+}
+
 static int32_t rope_list_of(const cdp_step *step, int32_t slot) {
     for (int i = 0; i < step->n_slots; i++)
         if (step->slots[i].slot == slot)
             return step->slots[i].rope_list;
     return 0;
+}
+
+/* This stage's picks: for each of its states the rows that tap it, at the end of what comes along. */
+static void list_taps(cdp_seat *seat, const cdp_step *step) {
+    int n_listed = 0;
+    for (int state = seat->first_layer; state < seat->end_layer; state++) {
+        const int first = n_listed;
+        for (int i = 0; i < step->n_rows; i++) {
+            const cdp_tap_set *set = cdp_step_taps_of(step, i);
+            if (set != NULL && cdp_taps_has(set, state))
+                seat->host_tapped[n_listed++] = i;
+        }
+        if (n_listed > first)
+            seat->taps[seat->n_taps++] =
+                (cdp_tap){.state = state,
+                          .n_rows = n_listed - first,
+                          .rows = seat->tapped + first,
+                          .to = cdp_seat_behind(seat, seat->n_behind_before + first)};
+    }
+    seat->n_behind += n_listed;
+}
+
+/* Where the rows behind the hidden ones lie, and which of them this stage adds. Without taps home rows have a
+ * fixed address on every rank, so that a device may record the step. */
+static cdp_status take_taps(cdp_seat *seat, const cdp_step *step) {
+    const bool travels = step->n_tap_words > 0 && !seat->is_first;
+    const int at = travels ? step->n_rows : seat->max_rows;
+    seat->behind = (char *)seat->hidden + (size_t)at * seat->row_bytes;
+    seat->n_taps = seat->n_behind_before = seat->n_behind = 0;
+    if (step->n_tap_words == 0)
+        return CDP_OK;
+    const int n = cdp_step_count_taps(step, 0, seat->n_layers);
+    if (n > seat->max_taps)
+        return cdp_fail(CDP_INTERNAL, "step %llu taps %d rows, room for %d", (unsigned long long)step->id, n,
+                        seat->max_taps);
+    seat->n_behind_before = seat->n_behind = cdp_step_count_taps(step, seat->home_layers, seat->first_layer);
+    list_taps(seat, step);
+    return cdp_device_copy_in(seat->device, seat->tapped, seat->host_tapped,
+                              (uint64_t)(seat->n_behind - seat->n_behind_before) * sizeof *seat->tapped);
 }
 
 cdp_status cdp_seat_take(cdp_seat *seat, const cdp_step *step) {
@@ -71,6 +138,7 @@ cdp_status cdp_seat_take(cdp_seat *seat, const cdp_step *step) {
                                  .rope_list = dev + 3 * n,
                                  .home = dev + 4 * n,
                                  .hidden = seat->hidden};
+    CDP_TRY(take_taps(seat, step));
     CDP_TRY(cdp_device_copy_in(seat->device, dev, seat->host, n * ROW_ARRAYS * sizeof(int32_t)));
     return cdp_device_copy_in(seat->device, seat->commands, seat->host_commands,
                               (uint64_t)step->n_commands * sizeof(cdp_kv_command));

@@ -11,7 +11,7 @@ struct cdp_stage {
     cdp_device *device;
     const cdp_ops *ops;
     cdp_shape shape;
-    int n_layers;
+    int first_layer, n_layers;
     cdp_layer *layers; /* (n_layers) */
     cdp_buffers buffers;
 };
@@ -116,6 +116,7 @@ cdp_status cdp_stage_open(cdp_stage **out, cdp_device *device, const cdp_model_c
         return cdp_fail(CDP_SYSTEM, "no memory for the stage");
     stage->device = device;
     stage->ops = cdp_device_ops(device);
+    stage->first_layer = mine->first_layer;
     stage->n_layers = mine->end_layer - mine->first_layer;
     cdp_shape_fill(&stage->shape, card, &plan->run);
     stage->layers = calloc((size_t)stage->n_layers + 1, sizeof *stage->layers);
@@ -154,8 +155,16 @@ void cdp_stage_close(cdp_stage *stage) {
     free(stage);
 }
 
+/* The same pick that brings rows home, with other rows. */
+static cdp_status tap_state(cdp_stage *stage, const cdp_step_view *step, const cdp_tap *tap) {
+    cdp_step_view view = *step;
+    view.home = tap->rows;
+    view.n_home = tap->n_rows;
+    return stage->ops->pick(stage->device, &stage->shape, &view, tap->to);
+}
+
 cdp_status cdp_stage_forward(cdp_stage *stage, const cdp_step_view *step, const cdp_kv_command *commands,
-                             int n_commands) {
+                             int n_commands, const cdp_tap *taps, int n_taps) {
     const cdp_ops *ops = stage->ops;
     const cdp_shape *shape = &stage->shape;
     const cdp_buffers *b = &stage->buffers;
@@ -163,6 +172,8 @@ cdp_status cdp_stage_forward(cdp_stage *stage, const cdp_step_view *step, const 
     CDP_TRY(ops->rope(stage->device, shape, step, b));
     for (int i = 0; i < stage->n_layers; i++) {
         const cdp_layer *layer = &stage->layers[i];
+        for (; n_taps > 0 && taps->state == stage->first_layer + i; taps++, n_taps--)
+            CDP_TRY(tap_state(stage, step, taps));
         CDP_TRY(ops->qkv(stage->device, shape, layer, step, b));
         CDP_TRY(ops->attend(stage->device, shape, layer, step, b));
         CDP_TRY(ops->attn_out(stage->device, shape, layer, step, b));

@@ -20,10 +20,18 @@ cdp_status cdp_stage_open(cdp_stage **out, cdp_device *device, const cdp_model_c
                           const cdp_plan *plan, int rank, const cdp_tensor_index *index, cdp_loader *loader);
 void cdp_stage_close(cdp_stage *stage); /* NULL is fine; the device must be idle */
 
-/* Queue: apply the step's KV commands, then every layer, step->hidden changed in place. `commands` is device
- * memory. Returns once queued. */
+/* Rows whose state is copied before layer `state` changes them (kernels/step.h: taps). */
+typedef struct cdp_tap {
+    int state;           /* a layer of this stage */
+    int n_rows;          /* at least 1 */
+    const int32_t *rows; /* device, (n_rows) rows of the step */
+    void *to;            /* device, (n_rows, hidden) */
+} cdp_tap;
+
+/* Queue: apply the step's KV commands, then every layer, step->hidden changed in place; on the way the taps
+ * (n_taps, ascending by state; NULL for none). `commands` is device memory. Returns once queued. */
 cdp_status cdp_stage_forward(cdp_stage *stage, const cdp_step_view *step, const cdp_kv_command *commands,
-                             int n_commands);
+                             int n_commands, const cdp_tap *taps, int n_taps);
 
 /* Queue: the rows of step->hidden that go home, in order, to `picked` (n_home, hidden). */
 cdp_status cdp_stage_pick(cdp_stage *stage, const cdp_step_view *step, void *picked);

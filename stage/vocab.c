@@ -7,11 +7,14 @@
 struct cdp_vocab {
     cdp_device *device;
     const cdp_stage *stage;
-    cdp_vocab_weights weights;
+    cdp_vocab_weights weights, bare; /* bare: without the final norm */
+    cdp_shape unscaled;              /* the stage's shape without the logit scale */
     bool is_tied;
-    float *logits; /* device, (CDP_HOME_ROWS, vocab) */
-    float *normed; /* device, (CDP_HOME_ROWS, hidden): the stage's own may be in use by the next step */
-    float *host;   /* (CDP_HOME_ROWS, vocab), memory the device copies to by itself */
+    float *logits;  /* device, (CDP_HOME_ROWS, vocab) */
+    float *normed;  /* device, (CDP_HOME_ROWS, hidden): the stage's own may be in use by the next step */
+    float *host;    /* (CDP_HOME_ROWS, vocab), memory the device copies to by itself */
+    void *gathered; /* device, (CDP_HOME_ROWS, hidden): tapped rows, from where they lie; NULL without taps */
+    int32_t *at;    /* device, (CDP_HOME_ROWS) */
 };
 
 static cdp_status open_weight(cdp_vocab *vocab, cdp_tensor *out, cdp_role role, cdp_dtype dtype,
@@ -37,6 +40,16 @@ static cdp_status open_weights(cdp_vocab *vocab, const cdp_model_card *card, cdp
     return CDP_OK;
 }
 
+/* Room to bring tapped rows together, where the run taps any. */
+static cdp_status open_gather(cdp_vocab *vocab, const cdp_run_shape *run) {
+    if (run->n_taps == 0)
+        return CDP_OK;
+    const cdp_shape *shape = cdp_stage_shape(vocab->stage);
+    const uint64_t row_bytes = (uint64_t)shape->hidden * cdp_dtype_bytes(shape->hidden_dtype);
+    CDP_TRY(cdp_device_alloc(vocab->device, &vocab->gathered, CDP_HOME_ROWS * row_bytes));
+    return cdp_device_alloc(vocab->device, (void **)&vocab->at, CDP_HOME_ROWS * sizeof *vocab->at);
+}
+
 cdp_status cdp_vocab_open(cdp_vocab **out, cdp_device *device, const cdp_model_card *card,
                           const cdp_plan *plan, const cdp_stage *stage, const cdp_tensor_index *index,
                           cdp_loader *loader) {
@@ -53,6 +66,11 @@ cdp_status cdp_vocab_open(cdp_vocab **out, cdp_device *device, const cdp_model_c
     CDP_TRY_GOTO(cdp_device_alloc(device, (void **)&vocab->logits, logits_bytes), st, done);
     CDP_TRY_GOTO(cdp_device_alloc(device, (void **)&vocab->normed, normed_bytes), st, done);
     CDP_TRY_GOTO(cdp_device_host_alloc(device, (void **)&vocab->host, logits_bytes), st, done);
+    CDP_TRY_GOTO(open_gather(vocab, &plan->run), st, done);
+    vocab->bare = vocab->weights;
+    vocab->bare.final_norm.data = NULL;
+    vocab->unscaled = *cdp_stage_shape(stage);
+    vocab->unscaled.logit_scale = 1.0f;
     *out = vocab;
     return CDP_OK;
 done:
@@ -64,6 +82,8 @@ void cdp_vocab_close(cdp_vocab *vocab) {
     if (vocab == NULL)
         return;
     cdp_device_host_free(vocab->device, vocab->host);
+    cdp_device_free(vocab->device, vocab->at);
+    cdp_device_free(vocab->device, vocab->gathered);
     cdp_device_free(vocab->device, vocab->normed);
     cdp_device_free(vocab->device, vocab->logits);
     if (!vocab->is_tied)
@@ -78,11 +98,36 @@ cdp_status cdp_vocab_embed(cdp_vocab *vocab, const cdp_step_view *step) {
         ->embed(vocab->device, cdp_stage_shape(vocab->stage), &vocab->weights, step);
 }
 
-cdp_status cdp_vocab_logits(cdp_vocab *vocab, const void *rows, int n_rows, const float **logits_out) {
+static bool follow_each_other(const int32_t *at, int n) {
+    for (int i = 1; i < n; i++)
+        if (at[i] != at[0] + i)
+            return false;
+    return true;
+}
+
+/* *rows_out: the rows one behind the other, where they lie if they do so already. */
+static cdp_status gather(cdp_vocab *vocab, void *rows, const int32_t *at, int n_rows, const void **rows_out) {
     const cdp_shape *shape = cdp_stage_shape(vocab->stage);
+    *rows_out = (char *)rows + (size_t)at[0] * (size_t)shape->hidden * cdp_dtype_bytes(shape->hidden_dtype);
+    if (follow_each_other(at, n_rows))
+        return CDP_OK;
+    if (vocab->gathered == NULL)
+        return cdp_fail(CDP_INTERNAL, "rows that lie apart in a run without taps");
+    const cdp_step_view view = {.n_rows = n_rows, .n_home = n_rows, .home = vocab->at, .hidden = rows};
+    *rows_out = vocab->gathered;
+    CDP_TRY(cdp_device_copy_in(vocab->device, vocab->at, at, (uint64_t)n_rows * sizeof *at));
+    return cdp_device_ops(vocab->device)->pick(vocab->device, shape, &view, vocab->gathered);
+}
+
+cdp_status cdp_vocab_logits(cdp_vocab *vocab, void *rows, const int32_t *at, int n_rows, int head,
+                            const float **logits_out) {
+    const cdp_shape *shape = head & CDP_HEAD_NO_SCALE ? &vocab->unscaled : cdp_stage_shape(vocab->stage);
+    const cdp_vocab_weights *weights = head & CDP_HEAD_NO_NORM ? &vocab->bare : &vocab->weights;
+    const void *together;
     *logits_out = vocab->host;
+    CDP_TRY(gather(vocab, rows, at, n_rows, &together));
     CDP_TRY(cdp_device_ops(vocab->device)
-                ->logits(vocab->device, shape, &vocab->weights, rows, n_rows, vocab->normed, vocab->logits));
+                ->logits(vocab->device, shape, weights, together, n_rows, vocab->normed, vocab->logits));
     return cdp_device_copy_out(vocab->device, vocab->host, vocab->logits,
                                (uint64_t)n_rows * (uint64_t)shape->vocab * sizeof(float));
 }

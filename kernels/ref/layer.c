@@ -207,7 +207,8 @@ static void logits_job(const void *args, const cdp_turn *turn) {
         float *normed = a->buf.normed + (size_t)row * (size_t)s->hidden;
         float *logits = (float *)a->out + (size_t)row * (size_t)s->vocab;
         load_hidden(normed, a, a->in, row);
-        ref_rmsnorm(normed, normed, a->vocab->final_norm.data, s->hidden, s->norm_eps);
+        if (a->vocab->final_norm.data != NULL)
+            ref_rmsnorm(normed, normed, a->vocab->final_norm.data, s->hidden, s->norm_eps);
         ref_round(normed, s->hidden, s); /* R7 */
         ref_product(logits, normed, &a->vocab->head, &(cdp_tensor){0});
         for (int i = 0; i < s->vocab; i++)

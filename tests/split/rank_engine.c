@@ -1,6 +1,7 @@
 /* rank_engine OPTIONS: many sequences of random lengths through a real ring, submitted at random moments,
- * some put back for want of KV blocks; each must get the logits and tokens it gets alone. Prints one line of
- * figures, ends with 1 and a line where a sequence differs. Options are those of cdpipe. */
+ * some with tapped states and some without, some put back for want of KV blocks; each must get the logits of
+ * every state and the tokens it gets alone. Prints one line of figures, ends with 1 and a line where a
+ * sequence differs. Options are those of cdpipe. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,13 +17,16 @@ typedef struct player {
     int32_t prompt[MAX_PROMPT];
     int n_prompt, limit, n_answer, vocab;
     bool wants_all, has_ended;
-    uint64_t hash;
+    cdp_tap_set taps; /* some players look at states on the way, some of those lazily */
+    int head;
+    uint64_t hash, states;
     int32_t last;
     uint64_t solo_hash;
     int solo_answer;
 } player;
 
 static player players[N_SEQUENCES];
+static uint64_t solo_hashes[N_SEQUENCES];
 
 /* Greedy, so that logits alone decide. */
 static cdp_status on_logits(void *of, const cdp_row *row, const float *logits, int32_t *next_out) {
@@ -40,17 +44,50 @@ static cdp_status on_logits(void *of, const cdp_row *row, const float *logits, i
     return CDP_OK;
 }
 
+/* Every state that comes is part of the hash; a lazy reader goes on while bits of the logits say so, and now
+ * and then asks for a state again. */
+static cdp_status on_state(void *of, const cdp_row *row, int state, const float *logits, int *ask_out) {
+    player *p = of;
+    const uint64_t bits = cdp_logits_row_hash(logits, p->vocab);
+    /* A sum: states of neighbouring rows may come in another order. */
+    p->states += cdp_logits_hash_add(bits, (uint64_t)(state + 1) << 32 ^ (uint64_t)row->position);
+    for (int next = state - 1; (p->head & CDP_HEAD_LAZY) != 0 && bits % 8 > 2 && next >= 0; next--)
+        if (cdp_taps_has(&p->taps, next)) {
+            *ask_out = next;
+            break;
+        }
+    return CDP_OK;
+}
+
 static void on_end(void *of) {
     ((player *)of)->has_ended = true;
 }
 
-static void draw_players(test_random *r, int vocab) {
+static uint64_t seen(const player *p) {
+    return p->hash ^ p->states;
+}
+
+static void draw_taps(test_random *r, player *p, int n_layers) {
+    p->taps = (cdp_tap_set){0};
+    p->head = 0;
+    if (test_random_below(r, 3) == 0)
+        return; /* plain company */
+    for (int state = 0; state < n_layers; state++)
+        if (test_random_below(r, 2) == 0)
+            cdp_taps_add(&p->taps, state);
+    p->head = test_random_below(r, 4); /* CDP_HEAD_NO_NORM, CDP_HEAD_NO_SCALE */
+    if (!p->wants_all && test_random_below(r, 2) == 0)
+        p->head |= CDP_HEAD_LAZY;
+}
+
+static void draw_players(test_random *r, int vocab, int n_layers) {
     for (int i = 0; i < N_SEQUENCES; i++) {
         player *p = &players[i];
         p->vocab = vocab;
         p->n_prompt = 1 + test_random_below(r, MAX_PROMPT);
         p->wants_all = test_random_below(r, 3) == 0;
         p->limit = p->n_prompt + (p->wants_all ? 0 : 1 + test_random_below(r, MAX_ANSWER));
+        draw_taps(r, p, n_layers);
         for (int k = 0; k < p->n_prompt; k++)
             p->prompt[k] = test_random_below(r, vocab);
     }
@@ -60,13 +97,23 @@ static cdp_status submit(cdp_run *run, player *p) {
     p->hash = CDP_LOGITS_HASH_START;
     p->n_answer = 0;
     p->has_ended = false;
-    const cdp_request request = {p->prompt, p->n_prompt, p->limit, p->wants_all, on_logits, on_end, p};
+    p->states = 0;
+    const cdp_request request = {.prompt = p->prompt,
+                                 .n_prompt = p->n_prompt,
+                                 .limit = p->limit,
+                                 .wants_all = p->wants_all,
+                                 .taps = &p->taps,
+                                 .head = p->head,
+                                 .on_state = on_state,
+                                 .on_logits = on_logits,
+                                 .on_end = on_end,
+                                 .of = p};
     return cdp_engine_submit(run->engine, &request);
 }
 
 static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
-    (void)run;
     (void)of;
+    run->n_taps = run->card->n_layers;
     *n_tokens_out = MAX_PROMPT + MAX_ANSWER;
     return CDP_OK;
 }
@@ -77,7 +124,7 @@ static cdp_status play_alone(cdp_run *run) {
         CDP_TRY(cdp_engine_run(run->engine));
         if (!players[i].has_ended)
             return cdp_fail(CDP_BAD_DATA, "sequence %d never ended", i);
-        players[i].solo_hash = players[i].hash;
+        players[i].solo_hash = solo_hashes[i] = seen(&players[i]);
         players[i].solo_answer = players[i].n_answer;
     }
     return CDP_OK;
@@ -92,7 +139,7 @@ static cdp_status play_together(cdp_run *run, test_random *r, int round) {
     }
     CDP_TRY(cdp_engine_run(run->engine));
     for (int i = 0; i < N_SEQUENCES; i++)
-        if (!players[i].has_ended || players[i].hash != players[i].solo_hash ||
+        if (!players[i].has_ended || seen(&players[i]) != players[i].solo_hash ||
             players[i].n_answer != players[i].solo_answer)
             return cdp_fail(CDP_BAD_DATA, "round %d: sequence %d (%d + %d tokens) differs in company", round,
                             i, players[i].n_prompt, players[i].limit - players[i].n_prompt);
@@ -108,7 +155,7 @@ static cdp_status play_alike(cdp_run *run) {
             CDP_TRY(submit(run, &players[i]));
         CDP_TRY(cdp_engine_run(run->engine));
         for (int i = 0; i < MAX_BATCH; i++)
-            if (!players[i].has_ended || players[i].hash != players[i].solo_hash)
+            if (!players[i].has_ended || seen(&players[i]) != players[i].solo_hash)
                 return cdp_fail(CDP_BAD_DATA, "round %d: sequence %d of equal ones differs", round, i);
     }
     return CDP_OK;
@@ -116,13 +163,17 @@ static cdp_status play_alike(cdp_run *run) {
 
 static cdp_status work(cdp_run *run, void *of) {
     test_random r = {*(uint64_t *)of};
-    draw_players(&r, run->card->vocab);
+    draw_players(&r, run->card->vocab, run->card->n_layers);
     CDP_TRY(play_alone(run));
     for (int round = 0; round < ROUNDS; round++)
         CDP_TRY(play_together(run, &r, round));
     CDP_TRY(play_alike(run));
-    printf("ok, %d ranks, %lld blocks, put back %llu times\n", run->size, (long long)run->plan->n_blocks,
-           (unsigned long long)cdp_engine_n_put_back(run->engine));
+    uint64_t hash = CDP_LOGITS_HASH_START; /* of what everyone saw alone: the same on any number of ranks */
+    for (int i = 0; i < N_SEQUENCES; i++)
+        hash = cdp_logits_hash_add(hash, solo_hashes[i]);
+    printf("ok, %d ranks, %lld blocks, put back %llu times, saw %016llx\n", run->size,
+           (long long)run->plan->n_blocks, (unsigned long long)cdp_engine_n_put_back(run->engine),
+           (unsigned long long)hash);
     return CDP_OK;
 }
 

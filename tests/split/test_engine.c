@@ -36,11 +36,13 @@ static uint64_t budget_for(const char *model, int np, int chunk, int n_blocks) {
                                .ctx = 110,
                                .max_batch = 5,
                                .chunk = chunk,
-                               .n_ranks = np};
+                               .n_ranks = np,
+                               .n_taps = card.n_layers};
     return cdp_memory_stage(&card, &run, 0, layers_of_rank_0[np], true, n_blocks).total;
 }
 
-static void play(const char *model, int np, int chunk, int n_blocks) {
+/* Returns what its players saw, in a number that hangs on the model alone. */
+static unsigned long long play(const char *model, int np, int chunk, int n_blocks) {
     char budget[32], width[16];
     test_run *run = test_run_open(60.0);
     snprintf(budget, sizeof budget, "%llu", (unsigned long long)budget_for(model, np, chunk, n_blocks));
@@ -54,12 +56,14 @@ static void play(const char *model, int np, int chunk, int n_blocks) {
     if (run->exit_code != 0 || strncmp(run->out, "ok", 2) != 0)
         fail_msg("%s, np %d, chunk %d, %d blocks: exit %d, %s%s", model, np, chunk, n_blocks, run->exit_code,
                  run->out, run->err);
-    unsigned long long n_put_back = 0;
-    assert_int_equal(sscanf(strstr(run->out, "put back"), "put back %llu", &n_put_back), 1);
+    unsigned long long n_put_back = 0, saw = 0;
+    assert_int_equal(sscanf(strstr(run->out, "put back"), "put back %llu times, saw %llx", &n_put_back, &saw),
+                     2);
     print_message("    %s", run->out);
     if (n_blocks < 12) /* so few that the test would miss its point without it */
         assert_true(n_put_back > 0);
     test_run_close(run);
+    return saw;
 }
 
 static void test_room_for_all(void **state) {
@@ -71,8 +75,9 @@ static void test_room_for_all(void **state) {
 
 static void test_few_blocks(void **state) {
     (void)state;
-    play("tests/golden/models/llama", 1, 32, 8);
-    play("tests/golden/models/llama", 2, 16, 8);
+    const unsigned long long saw = play("tests/golden/models/llama", 1, 32, 8);
+    assert_true(play("tests/golden/models/llama", 2, 16, 8) == saw);
+    assert_true(play("tests/golden/models/llama", 3, 5, 8) == saw);
     play("tests/golden/models/olmo2", 3, 5, 8);
 }
 

@@ -182,6 +182,33 @@ static void test_slab_counts_whole_places(void **state) {
     free(card);
 }
 
+/* Ten states looked at: 8 sequences carry 10 * 16 rows, because fewer than the head takes at once are not
+ * planned for. */
+static void test_taps_are_counted(void **state) {
+    (void)state;
+    cdp_model_card *card = card_of(LLAMA_3_8B);
+    cdp_run_shape plain = test_run(8192, 8), run = plain;
+    run.n_taps = 10;
+    assert_int_equal(cdp_tap_rows(&plain), 0);
+    assert_int_equal(cdp_tapped_home_rows(&plain), 0);
+    assert_int_equal(cdp_tap_rows(&run), 10 * CDP_HOME_ROWS);
+    const uint64_t travelling = UINT64_C(2) * 10 * 16 * 4096 * 2; /* two slots, bf16 */
+    assert_int_equal(cdp_link_bytes(card, &run) - cdp_link_bytes(card, &plain), travelling);
+    for (int on_gpu = 0; on_gpu < 2; on_gpu++) {
+        plain.on_gpu = run.on_gpu = on_gpu == 1;
+        const cdp_scratch_bytes a = cdp_scratch(card, &plain, true), b = cdp_scratch(card, &run, true);
+        assert_int_equal(a.taps, 0);
+        assert_int_equal(cdp_scratch(card, &run, false).taps, 0); /* only rank 0 has a head */
+        /* On a GPU the kept logits are the host's, and a slot's list of rows is counted to the byte. */
+        assert_int_equal(b.taps, 16 * 4096 * 2 + (on_gpu ? 256 : 16 * 4 + UINT64_C(2) * 8 * 128256 * 4));
+        assert_int_equal(b.step - a.step, on_gpu ? 2 * 768 : 2 * 160 * 8 * 4);
+        assert_int_equal(b.total, a.total + b.taps + b.step - a.step);
+    }
+    run.max_batch = 100;
+    assert_int_equal(cdp_tap_rows(&run), 1000);
+    free(card);
+}
+
 /* Numbers beyond any memory stay there and do not come round to small ones. */
 static void test_overflow_stays_large(void **state) {
     (void)state;
@@ -204,6 +231,7 @@ int main(void) {
         cmocka_unit_test(test_optional_tensors),
         cmocka_unit_test(test_run_numbers),
         cmocka_unit_test(test_scratch_buffers),
+        cmocka_unit_test(test_taps_are_counted),
         cmocka_unit_test(test_stage_adds_up),
         cmocka_unit_test(test_slab_counts_whole_places),
         cmocka_unit_test(test_overflow_stays_large),

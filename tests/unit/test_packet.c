@@ -9,11 +9,20 @@
 
 #include <cmocka.h>
 
-static const cdp_packet_limits limits = {
-    .max_rows = 8, .max_slots = 4, .max_commands = 6, .max_blocks = 5, .n_blocks = 9, .ctx = 80};
+static const cdp_packet_limits limits = {.max_rows = 8,
+                                         .max_slots = 4,
+                                         .max_commands = 6,
+                                         .max_blocks = 5,
+                                         .n_blocks = 9,
+                                         .ctx = 80,
+                                         .n_layers = 40,
+                                         .max_taps = 80};
 
 static cdp_row rows[] = {{0, 0, 17, 0}, {0, 1, 0, 1}, {3, 79, 151935, 1}, {2, 5, 2147483646, 0}};
-static cdp_step_slot slots[] = {{0, 0}, {3, 1}, {2, 0}};
+/* Slots 0 and 3 have a home row each; slot 2 has none, so nothing of it is tapped. */
+static cdp_step_slot slots[] = {{.slot = 0, .taps = {{1u << 31 | 1u, 1u << 7}}},
+                                {.slot = 3, .rope_list = 1, .taps = {{6u, 0}}},
+                                {.slot = 2, .taps = {{0xFFFFFFFFu, 0}}}};
 static cdp_kv_command commands[] = {
     {CDP_KV_APPEND, 0, 3, 4, 8, 0}, {CDP_KV_COPY, 0, 0, 0, 2, 7}, {CDP_KV_FREE, 0, 1, 0, 0, 0}};
 static const cdp_step sample = {.id = 0x123456789ABCDEFu,
@@ -22,6 +31,7 @@ static const cdp_step sample = {.id = 0x123456789ABCDEFu,
                                 .n_home = 2,
                                 .n_slots = 3,
                                 .n_commands = 3,
+                                .n_tap_words = 2,
                                 .rows = rows,
                                 .slots = slots,
                                 .commands = commands};
@@ -32,8 +42,8 @@ typedef struct range {
     int32_t low, high;
 } range;
 static const range allowed[] = {
-    /* version, id, id, kind, n_rows, n_home, n_slots, n_commands */
-    {1, 1},
+    /* version, id, id, kind, n_rows, n_home, n_slots, n_commands, n_tap_words */
+    {2, 2},
     {INT32_MIN, INT32_MAX},
     {INT32_MIN, INT32_MAX},
     {0, 2},
@@ -41,6 +51,7 @@ static const range allowed[] = {
     {2, 2},
     {3, 3},
     {3, 3},
+    {2, 2},
     /* rows: slot, position, token, wants_home (which may not change alone) */
     {0, 3},
     {0, 79},
@@ -58,13 +69,19 @@ static const range allowed[] = {
     {0, 79},
     {0, INT32_MAX - 1},
     {0, 0},
-    /* slots: slot, rope_list */
+    /* slots: slot, rope_list, two tap words: of the second, the first 8 bits are states */
     {0, 3},
     {0, 1},
+    {INT32_MIN, INT32_MAX},
+    {0, 255},
     {0, 3},
     {0, 1},
+    {INT32_MIN, INT32_MAX},
+    {0, 255},
     {0, 3},
     {0, 1},
+    {INT32_MIN, INT32_MAX},
+    {0, 255},
     /* append: verb (a free of a slot has no index and no block), group, slot, index, block, from */
     {0, 0},
     {0, 0},
@@ -123,6 +140,7 @@ static void comes_back_as_it_went(void **state) {
     assert_int_equal(step.n_slots, sample.n_slots);
     assert_int_equal(step.n_commands, sample.n_commands);
     assert_memory_equal(step.rows, rows, sizeof rows);
+    assert_int_equal(step.n_tap_words, sample.n_tap_words);
     assert_memory_equal(step.slots, slots, sizeof slots);
     assert_memory_equal(step.commands, commands, sizeof commands);
     cdp_step_free(&step);
@@ -132,7 +150,7 @@ static void is_little_endian(void **state) {
     (void)state;
     unsigned char bytes[1024];
     encode_sample(bytes);
-    static const unsigned char head[] = {1, 0, 0, 0, 0xEF, 0xCD, 0xAB, 0x89, 0x67, 0x45, 0x23, 0x01};
+    static const unsigned char head[] = {2, 0, 0, 0, 0xEF, 0xCD, 0xAB, 0x89, 0x67, 0x45, 0x23, 0x01};
     assert_memory_equal(bytes, head, sizeof head);
 }
 
@@ -156,6 +174,7 @@ static void largest_step_fits_its_room(void **state) {
     step.n_rows = limits.max_rows;
     step.n_slots = limits.max_slots;
     step.n_commands = limits.max_commands;
+    step.n_tap_words = 2;
     const size_t room = cdp_packet_max_bytes(&limits);
     unsigned char *bytes = malloc(room);
     assert_int_equal(cdp_packet_encode(bytes, &step), room);
@@ -231,6 +250,57 @@ static void unused_fields_do_not_travel(void **state) {
     assert_int_equal(decode(bytes, cdp_packet_encode(bytes, &step)), CDP_OK);
 }
 
+static cdp_status decode_within(const cdp_packet_limits *of, const void *bytes, size_t n) {
+    cdp_step step;
+    assert_int_equal(cdp_step_alloc(&step, of), CDP_OK);
+    const cdp_status st = cdp_packet_decode(&step, bytes, n, of);
+    cdp_step_free(&step);
+    cdp_error_clear();
+    return st;
+}
+
+/* The sample taps 3 states of one row and 2 of another: the limit counts rows that go home, not slots. */
+static void tapped_rows_are_counted(void **state) {
+    (void)state;
+    unsigned char bytes[1024];
+    encode_sample(bytes);
+    cdp_packet_limits narrow = limits;
+    assert_int_equal(cdp_step_count_taps(&sample, 0, 40), 5);
+    narrow.max_taps = 5;
+    assert_int_equal(decode_within(&narrow, bytes, 4 * N_WORDS), CDP_OK);
+    narrow.max_taps = 4;
+    assert_int_equal(decode_within(&narrow, bytes, 4 * N_WORDS), CDP_INTERNAL);
+    narrow.max_taps = 0; /* a run that was planned without taps */
+    assert_int_equal(decode_within(&narrow, bytes, 4 * N_WORDS), CDP_INTERNAL);
+}
+
+/* Tap words cost nothing where nothing is tapped, and a set that is in memory does not travel then. */
+static void untapped_steps_carry_no_sets(void **state) {
+    (void)state;
+    unsigned char bytes[1024];
+    cdp_step plain = sample, step;
+    plain.n_tap_words = 0;
+    const size_t n = cdp_packet_encode(bytes, &plain);
+    assert_int_equal(n, 4 * (N_WORDS - 2 * 3));
+    assert_int_equal(cdp_step_alloc(&step, &limits), CDP_OK);
+    assert_int_equal(cdp_packet_decode(&step, bytes, n, &limits), CDP_OK);
+    assert_int_equal(cdp_step_count_taps(&step, 0, 40), 0);
+    assert_int_equal(cdp_taps_count(&step.slots[0].taps, 0, 40), 0);
+    cdp_step_free(&step);
+}
+
+/* The ranges of states that stages ask for add up, and rows that stay count for nothing. */
+static void taps_are_counted_by_range(void **state) {
+    (void)state;
+    assert_int_equal(cdp_step_count_taps(&sample, 0, 1), 1);
+    assert_int_equal(cdp_step_count_taps(&sample, 1, 3), 2);
+    assert_int_equal(cdp_step_count_taps(&sample, 31, 32), 1);
+    assert_int_equal(cdp_step_count_taps(&sample, 32, 40), 1);
+    assert_null(cdp_step_taps_of(&sample, 0));
+    assert_ptr_equal(cdp_step_taps_of(&sample, 1), &slots[0].taps);
+    assert_null(cdp_step_taps_of(&sample, 3));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(comes_back_as_it_went),
@@ -241,6 +311,9 @@ int main(void) {
         cmocka_unit_test(every_word_keeps_its_range),
         cmocka_unit_test(every_other_length_is_refused),
         cmocka_unit_test(unused_fields_do_not_travel),
+        cmocka_unit_test(tapped_rows_are_counted),
+        cmocka_unit_test(untapped_steps_carry_no_sets),
+        cmocka_unit_test(taps_are_counted_by_range),
     };
     return cmocka_run_group_tests_name("packet", tests, NULL, NULL);
 }

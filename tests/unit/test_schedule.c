@@ -186,7 +186,13 @@ static void come_home(simulation *sim) {
 static void arrive(simulation *sim) {
     while (sim->n_arrived < sim->n_players && sim->players[sim->n_arrived].arrives <= sim->now) {
         player *p = &sim->players[sim->n_arrived++];
-        const cdp_request request = {p->prompt, p->n_prompt, p->limit, p->wants_all, on_logits, on_end, p};
+        const cdp_request request = {.prompt = p->prompt,
+                                     .n_prompt = p->n_prompt,
+                                     .limit = p->limit,
+                                     .wants_all = p->wants_all,
+                                     .on_logits = on_logits,
+                                     .on_end = on_end,
+                                     .of = p};
         assert_int_equal(cdp_schedule_submit(sim->schedule, &request), CDP_OK);
     }
 }
