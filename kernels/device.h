@@ -18,7 +18,13 @@
 typedef enum cdp_device_kind { CDP_DEVICE_CPU, CDP_DEVICE_CUDA } cdp_device_kind;
 
 /* Which instructions the CPU device computes with; a world uses the lowest tier of its ranks. */
-typedef enum cdp_cpu_tier { CDP_TIER_PLAIN, CDP_TIER_AVX2, CDP_TIER_AVX512 } cdp_cpu_tier;
+typedef enum cdp_cpu_tier {
+    CDP_TIER_PLAIN,
+    CDP_TIER_AVX2,
+    CDP_TIER_AVX512,
+    CDP_TIER_AMX,
+    CDP_N_TIERS
+} cdp_cpu_tier;
 
 typedef struct cdp_device cdp_device;
 struct cdp_ops;
@@ -122,8 +128,9 @@ void cdp_device_drain(cdp_device *device);
 
 /* What this device reaches now, for the ceilings beside a benchmark's figures: bytes per second (CPU: all
  * workers reading one large buffer; GPU: a copy inside the device, read and written bytes both counted), and
- * operations per second (a multiply and an add are two) of its own matrix product (CPU: f32 on data that
- * stays in the cache; GPU: bf16). Takes about half a second; the queue must be empty. */
+ * operations per second (a multiply and an add are two) of its own matrix product (CPU: on data that stays in
+ * the cache, bf16 where the matrix unit takes it, else f32; GPU: bf16). Takes about half a second; the queue
+ * must be empty. */
 cdp_status cdp_device_measure(cdp_device *device, double *bytes_per_s_out, double *flop_per_s_out);
 
 /* Uploads: weights, by reader threads ------------------------------------------------------------------ */
@@ -140,9 +147,10 @@ cdp_status cdp_device_uploaded(cdp_device *device, int lane);
 
 /* The host --------------------------------------------------------------------------------------------- */
 
-/* The highest tier this processor has, its names and back. */
+/* The highest tier this processor has. The first call asks the kernel for the tiles of the matrix unit, so it
+ * is made before threads start: they take the permission along. */
 cdp_cpu_tier cdp_cpu_best_tier(void);
-const char *cdp_cpu_tier_name(cdp_cpu_tier tier); /* "plain", "avx2", "avx512" */
+const char *cdp_cpu_tier_name(cdp_cpu_tier tier); /* "plain", "avx2", "avx512", "amx" */
 
 /* Facts about the host: model name of the processor, cores this process may use (its affinity mask), whether
  * AMX bf16 is there, and memory free for new work = min(MemAvailable, what the cgroup leaves). */

@@ -91,12 +91,14 @@ typedef struct cdp_step_view {
  * the CPU also when they are rounded). No two overlap: families that run attention and MLP side by side call
  * gate_up before attn_out. */
 typedef struct cdp_buffers {
-    float *normed;   /* (rows, hidden) */
-    float *qkv;      /* (rows, (n_heads + 2 n_kv_heads) * head_dim); q is left in its first columns */
-    float *context;  /* (rows, n_heads * head_dim) */
-    float *ffn;      /* (rows, 2 * ffn); the result is left in the first ffn columns of each row */
-    float *rope;     /* (rows, 2, rope_dim / 2): cos, sin */
-    int32_t *tables; /* (slots, max_blocks): block number of each 16 positions of a sequence */
+    float *normed;    /* (rows, hidden) */
+    float *qkv;       /* (rows, (n_heads + 2 n_kv_heads) * head_dim); q is left in its first columns */
+    float *context;   /* (rows, n_heads * head_dim) */
+    float *ffn;       /* (rows, 2 * ffn); the result is left in the first ffn columns of each row */
+    float *rope;      /* (rows, 2, rope_dim / 2): cos, sin */
+    uint16_t *packed; /* bf16 weights on the CPU: the input of a product in the order of the matrix unit,
+                       * (rows, longest input) rounded up to whole (16, 32); else NULL */
+    int32_t *tables;  /* (slots, max_blocks): block number of each 16 positions of a sequence */
     int max_blocks;
 } cdp_buffers;
 
@@ -125,9 +127,11 @@ typedef struct cdp_ops {
     /* Copy the rows that go home, in order, to `picked` (n_home, hidden). */
     cdp_status (*pick)(cdp_device *device, const cdp_shape *shape, const cdp_step_view *step, void *picked);
     /* rows (n_rows, hidden) in hidden_dtype -> logits (n_rows, vocab) f32; normed is scratch (n_rows,
-     * hidden). A final norm without data: the head reads the rows as they are (DoLa looks at layers so). */
+     * hidden), of the buffers only `packed` is used. A final norm without data: the head reads the rows as
+     * they are (DoLa looks at layers so). */
     cdp_status (*logits)(cdp_device *device, const cdp_shape *shape, const cdp_vocab_weights *vocab,
-                         const void *rows, int n_rows, float *normed, float *logits);
+                         const void *rows, int n_rows, const cdp_buffers *buffers, float *normed,
+                         float *logits);
 } cdp_ops;
 
 /* Plain C, written for the eye: the truth the others are compared with. Runs on a CPU device. */

@@ -55,8 +55,8 @@ const option_row cdp_option_rows[] = {
      "Free memory of GPUs to plan for, as in 24GiB,16GiB or 3x24GiB."},
     {"threads", OPTION_INT, AT(threads), RUN | D, "devices", "N", NULL, 1, 1024, false, "cores / local ranks",
      "Worker threads of a rank on the CPU device."},
-    {"cpu-tier", OPTION_CHOICE, AT(cpu_tier), RUN | D, "devices", "auto|avx512|avx2|plain", NULL, 0, 0, false,
-     "auto, the best that all ranks have", "Instructions the CPU device computes with."},
+    {"cpu-tier", OPTION_CHOICE, AT(cpu_tier), RUN | D, "devices", "auto|amx|avx512|avx2|plain", NULL, 0, 0,
+     false, "auto, the best that all ranks have", "Instructions the CPU device computes with."},
 
     {"prompt", OPTION_TEXT, AT(prompt), G | S | T, "text", "TEXT", NULL, 0, 0, false, "standard input",
      "The text to continue or to look at."},

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/log.h"
+
 int cdp_place_threads(const cdp_options *options, const cdp_world *world) {
     if (options->threads > 0)
         return options->threads;
@@ -13,9 +15,14 @@ int cdp_place_threads(const cdp_options *options, const cdp_world *world) {
 
 cdp_status cdp_place_tier(cdp_cpu_tier *out, const cdp_options *options) {
     *out = cdp_cpu_best_tier();
-    if (strcmp(options->cpu_tier, "auto") == 0)
+    if (strcmp(options->cpu_tier, "auto") == 0) {
+        if (*out < CDP_TIER_AMX && cdp_cpu_has_amx())
+            cdp_note(
+                "this processor has AMX, but its tiles are refused (by the kernel, or a sandbox): %s is used",
+                cdp_cpu_tier_name(*out));
         return CDP_OK;
-    for (int t = CDP_TIER_PLAIN; t <= CDP_TIER_AVX512; t++)
+    }
+    for (int t = CDP_TIER_PLAIN; t < CDP_N_TIERS; t++)
         if (strcmp(options->cpu_tier, cdp_cpu_tier_name((cdp_cpu_tier)t)) == 0) {
             if (t > (int)*out)
                 return cdp_fail(CDP_UNAVAILABLE, "--cpu-tier %s: this processor (%s) has %s at most",

@@ -163,6 +163,18 @@ static uint64_t taps_bytes(const cdp_model_card *card, const cdp_run_shape *run)
     return add(add(gathered, places), run->on_gpu ? 0 : kept);
 }
 
+/* Tiles of the matrix unit take 16 rows and 32 values of each. The head may have more rows than a step. */
+static uint64_t packed_bytes(const cdp_model_card *card, const cdp_run_shape *run) {
+    if (run->on_gpu || run->dtype != CDP_BF16)
+        return 0;
+    const uint64_t rows = (uint64_t)cdp_step_rows(run),
+                   q = (uint64_t)card->n_heads * (uint64_t)card->head_dim;
+    uint64_t longest = (uint64_t)card->hidden > q ? (uint64_t)card->hidden : q;
+    longest = longest > (uint64_t)card->ffn ? longest : (uint64_t)card->ffn;
+    const uint64_t n = rows > CDP_HOME_ROWS ? rows : CDP_HOME_ROWS;
+    return mul(mul((n + 15) / 16 * 16, (longest + 31) / 32 * 32), sizeof(uint16_t));
+}
+
 cdp_scratch_bytes cdp_scratch(const cdp_model_card *card, const cdp_run_shape *run, bool has_vocab) {
     const uint64_t rows = (uint64_t)cdp_step_rows(run), hidden = (uint64_t)card->hidden;
     const uint64_t q = (uint64_t)card->n_heads * (uint64_t)card->head_dim;
@@ -173,12 +185,14 @@ cdp_scratch_bytes cdp_scratch(const cdp_model_card *card, const cdp_run_shape *r
         .context = placed(run, f32s(rows, q)),
         .ffn = placed(run, f32s(rows, 2 * (uint64_t)card->ffn)),
         .rope = placed(run, f32s(rows, (uint64_t)card->rope.dim)),
+        .packed = packed_bytes(card, run),
         .logits = has_vocab ? logits_bytes(run, (uint64_t)card->vocab, hidden) : 0,
         .step = step_bytes(run),
         .taps = has_vocab ? taps_bytes(card, run) : 0,
         .load = run->on_gpu ? 0 : (uint64_t)CDP_LOAD_READERS * CDP_LOAD_STAGING_BYTES,
     };
-    const uint64_t parts[] = {b.normed, b.qkv, b.context, b.ffn, b.rope, b.logits, b.step, b.load, b.taps};
+    const uint64_t parts[] = {b.normed, b.qkv,    b.context, b.ffn,  b.rope,
+                              b.packed, b.logits, b.step,    b.load, b.taps};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         b.total = add(b.total, parts[i]);
     return b;

@@ -79,6 +79,7 @@ typedef struct cdp_scratch_bytes {
     uint64_t context; /* (rows, n_heads * head_dim) */
     uint64_t ffn;     /* (rows, 2 * ffn): gate and up, then their product in the first half */
     uint64_t rope;    /* (rows, 2, rope dim / 2): cos, sin of each row's position */
+    uint64_t packed;  /* CPU, bf16 weights: (rows, longest input of a product) in bf16, whole tiles */
     uint64_t logits; /* rank 0: (CDP_HOME_ROWS, vocab), on the CPU twice (device and host), the normed rows */
     uint64_t step;   /* step arrays and KV commands of every slot; block tables */
     uint64_t load;   /* staging of the reader threads while loading; on a GPU it is the host's */

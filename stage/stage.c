@@ -103,6 +103,7 @@ static cdp_status open_buffers(cdp_stage *stage, const cdp_model_card *card, con
     CDP_TRY(cdp_device_alloc(stage->device, (void **)&b->context, bytes.context));
     CDP_TRY(cdp_device_alloc(stage->device, (void **)&b->ffn, bytes.ffn));
     CDP_TRY(cdp_device_alloc(stage->device, (void **)&b->rope, bytes.rope));
+    CDP_TRY(cdp_device_alloc(stage->device, (void **)&b->packed, bytes.packed));
     return cdp_device_alloc(stage->device, (void **)&b->tables,
                             (uint64_t)plan->run.max_batch * (uint64_t)b->max_blocks * sizeof(int32_t));
 }
@@ -148,7 +149,8 @@ void cdp_stage_close(cdp_stage *stage) {
     for (int i = 0; stage->layers != NULL && i < stage->n_layers; i++)
         close_layer(stage->device, &stage->layers[i]);
     void *buffers[] = {stage->buffers.normed, stage->buffers.qkv,  stage->buffers.context,
-                       stage->buffers.ffn,    stage->buffers.rope, stage->buffers.tables};
+                       stage->buffers.ffn,    stage->buffers.rope, stage->buffers.packed,
+                       stage->buffers.tables};
     for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++)
         cdp_device_free(stage->device, buffers[i]);
     free(stage->layers);

@@ -127,7 +127,8 @@ cdp_status cdp_vocab_logits(cdp_vocab *vocab, void *rows, const int32_t *at, int
     *logits_out = vocab->host;
     CDP_TRY(gather(vocab, rows, at, n_rows, &together));
     CDP_TRY(cdp_device_ops(vocab->device)
-                ->logits(vocab->device, shape, weights, together, n_rows, vocab->normed, vocab->logits));
+                ->logits(vocab->device, shape, weights, together, n_rows, cdp_stage_buffers(vocab->stage),
+                         vocab->normed, vocab->logits));
     return cdp_device_copy_out(vocab->device, vocab->host, vocab->logits,
                                (uint64_t)n_rows * (uint64_t)shape->vocab * sizeof(float));
 }

@@ -3,15 +3,30 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "kernels/device.h"
+
+#if defined(__x86_64__)
+enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM; the state component of tiles */
+
+/* A process that uses tiles needs the kernel's word for it (Linux 5.16 and later), once, before its threads
+ * start; without that the first tile instruction is a SIGILL. */
+static bool may_use_tiles(void) {
+    static int answer = -1; /* the kernel's word does not change */
+    if (answer < 0)
+        answer = cdp_cpu_has_amx() && syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+    return answer == 1;
+}
+#endif
 
 cdp_cpu_tier cdp_cpu_best_tier(void) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
-        return CDP_TIER_AVX512;
+        return may_use_tiles() ? CDP_TIER_AMX : CDP_TIER_AVX512;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         return CDP_TIER_AVX2;
 #endif
@@ -19,7 +34,8 @@ cdp_cpu_tier cdp_cpu_best_tier(void) {
 }
 
 const char *cdp_cpu_tier_name(cdp_cpu_tier tier) {
-    return tier == CDP_TIER_AVX512 ? "avx512" : tier == CDP_TIER_AVX2 ? "avx2" : "plain";
+    static const char *const names[CDP_N_TIERS] = {"plain", "avx2", "avx512", "amx"};
+    return names[tier];
 }
 
 /* The rest of the line of /proc/cpuinfo that starts with `key`, "" when there is none. */

@@ -57,23 +57,27 @@ static cdp_status measure_stream(cdp_device *device, double *out) {
     return st;
 }
 
-static cdp_status run_products(cdp_device *device, float *memory, double *out) {
-    float *rows = memory, *normed = rows + PRODUCT_ROWS * PRODUCT_DIM,
-          *logits = normed + PRODUCT_ROWS * PRODUCT_DIM;
-    float *norm = logits + PRODUCT_ROWS * PRODUCT_DIM, *weights = norm + PRODUCT_DIM;
+typedef struct product_buffers {
+    float *rows, *normed, *logits; /* (PRODUCT_ROWS, PRODUCT_DIM) */
+    float *norm, *weights;         /* (PRODUCT_DIM), (PRODUCT_DIM, PRODUCT_DIM) in f32 or bf16 */
+    uint16_t *packed;              /* (PRODUCT_ROWS, PRODUCT_DIM) */
+} product_buffers;
+
+static cdp_status run_products(cdp_device *device, const product_buffers *b, cdp_dtype dtype, double *out) {
     const cdp_shape shape = {.hidden = PRODUCT_DIM,
                              .vocab = PRODUCT_DIM,
                              .hidden_dtype = CDP_F32,
                              .norm_eps = 1,
                              .logit_scale = 1};
-    const cdp_vocab_weights vocab = {.final_norm = {norm, CDP_F32, 1, PRODUCT_DIM, NULL},
-                                     .head = {weights, CDP_F32, PRODUCT_DIM, PRODUCT_DIM, NULL}};
+    const cdp_vocab_weights vocab = {.final_norm = {b->norm, CDP_F32, 1, PRODUCT_DIM, NULL},
+                                     .head = {b->weights, dtype, PRODUCT_DIM, PRODUCT_DIM, NULL}};
+    const cdp_buffers buffers = {.packed = b->packed};
     *out = 0;
     for (int round = 0; round < ROUNDS; round++) {
         const double began = now_s();
         for (int i = 0; i < PRODUCT_TURNS; i++)
-            CDP_TRY(
-                cdp_device_ops(device)->logits(device, &shape, &vocab, rows, PRODUCT_ROWS, normed, logits));
+            CDP_TRY(cdp_device_ops(device)->logits(device, &shape, &vocab, b->rows, PRODUCT_ROWS, &buffers,
+                                                   b->normed, b->logits));
         cdp_device_drain(device);
         const double rate =
             2.0 * PRODUCT_ROWS * PRODUCT_DIM * PRODUCT_DIM * PRODUCT_TURNS / (now_s() - began);
@@ -83,12 +87,20 @@ static cdp_status run_products(cdp_device *device, float *memory, double *out) {
 }
 
 cdp_status cdp_cpu_measure(cdp_device *device, double *bytes_per_s_out, double *flop_per_s_out) {
+    enum { N = PRODUCT_ROWS * PRODUCT_DIM };
+    const bool has_tiles = cdp_device_ops(device) == cdp_ops_for_tier(CDP_TIER_AMX);
     void *memory = NULL;
     CDP_TRY(measure_stream(device, bytes_per_s_out));
-    CDP_TRY(cdp_device_alloc(device, &memory,
-                             sizeof(float) *
-                                 (3 * PRODUCT_ROWS * PRODUCT_DIM + PRODUCT_DIM + PRODUCT_DIM * PRODUCT_DIM)));
-    const cdp_status st = run_products(device, memory, flop_per_s_out);
+    CDP_TRY(
+        cdp_device_alloc(device, &memory, sizeof(float) * (4 * N + PRODUCT_DIM + PRODUCT_DIM * PRODUCT_DIM)));
+    float *f = memory;
+    const product_buffers buffers = {.packed = memory,
+                                     .rows = f + N,
+                                     .normed = f + 2 * N,
+                                     .logits = f + 3 * N,
+                                     .norm = f + 4 * N,
+                                     .weights = f + 4 * N + PRODUCT_DIM};
+    const cdp_status st = run_products(device, &buffers, has_tiles ? CDP_BF16 : CDP_F32, flop_per_s_out);
     cdp_device_free(device, memory);
     return st;
 }

@@ -4,13 +4,15 @@
 #include "kernels/cpu/queue.h"
 
 #if defined(__x86_64__)
-extern const cdp_ops cdp_ops_avx2, cdp_ops_avx512;
+extern const cdp_ops cdp_ops_avx2, cdp_ops_avx512, cdp_ops_amx;
 #endif
 
 const cdp_ops *cdp_ops_for_tier(cdp_cpu_tier tier) {
     if (tier > cdp_cpu_best_tier())
         return NULL;
 #if defined(__x86_64__)
+    if (tier == CDP_TIER_AMX)
+        return &cdp_ops_amx;
     if (tier == CDP_TIER_AVX512)
         return &cdp_ops_avx512;
     if (tier == CDP_TIER_AVX2)

@@ -3,7 +3,8 @@
  * x (n_rows, cols) f32, w (rows, cols) row-major as the file has it, out (n_rows, rows) f32. Every output has
  * one vector accumulator that takes k in ascending order, VF at a time, and one fixed tree at the end: the
  * blocking below never shows in the bits, so decode, prompts and any company share one arithmetic.
- * Bound by the bytes of w for few rows, by FMAs for many. The AMX tier will be another way to fill this job.
+ * Bound by the bytes of w for few rows, by FMAs for many. The AMX tier has another way for bf16 weights:
+ * product_tiles.h.
  */
 #pragma once
 

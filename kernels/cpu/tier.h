@@ -1,5 +1,6 @@
-/* kernels/cpu/tier.h - the operation table of one tier. plain.c, avx2.c and avx512.c define TIER_OPS and
- * TIER_NAME, and include this under their own instruction flags; the code is the same, the vectors differ.
+/* kernels/cpu/tier.h - the operation table of one tier. plain.c, avx2.c, avx512.c and amx.c define TIER_OPS
+ * and TIER_NAME, and include this under their own instruction flags; the code is the same, the vectors
+ * differ, and with TIER_HAS_TILES products of bf16 weights go to the matrix unit.
  *
  * An operation is a few jobs: rows are normed, the matrix product takes all workers, rows are finished.
  */
@@ -7,6 +8,9 @@
 
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/product.h"
+#if defined(TIER_HAS_TILES)
+#include "kernels/cpu/product_tiles.h"
+#endif
 
 typedef struct row_args {
     const cdp_shape *shape;
@@ -15,8 +19,6 @@ typedef struct row_args {
     cdp_step_view step;
     cdp_buffers buf;
 } row_args;
-
-typedef void (*row_work)(const row_args *args, int row);
 
 static size_t qkv_width(const cdp_shape *s) {
     return (size_t)((s->n_heads + 2 * s->n_kv_heads) * s->head_dim);
@@ -109,6 +111,17 @@ static void silu_row(const row_args *a, int row) {
 }
 ROW_JOB(silu)
 
+/* out (n_rows, w->rows) = x (n_rows, w->cols) times w transposed. */
+static cdp_status multiply(cdp_device *device, const float *x, size_t x_stride, int n_rows,
+                           const cdp_tensor *w, float *out, size_t out_stride, const cdp_buffers *buffers) {
+#if defined(TIER_HAS_TILES)
+    if (w->dtype == CDP_BF16)
+        return submit_tiles(device, x, x_stride, n_rows, w, out, out_stride, buffers->packed);
+#endif
+    (void)buffers;
+    return submit_product(device, x, x_stride, n_rows, w, out, out_stride);
+}
+
 static cdp_status rope(cdp_device *device, const cdp_shape *shape, const cdp_step_view *step,
                        const cdp_buffers *buffers) {
     return submit_rows(device, rope_job, shape, NULL, NULL, NULL, step, buffers);
@@ -117,8 +130,8 @@ static cdp_status rope(cdp_device *device, const cdp_shape *shape, const cdp_ste
 static cdp_status qkv(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,
                       const cdp_step_view *step, const cdp_buffers *buffers) {
     CDP_TRY(submit_rows(device, norm_job, shape, layer, &layer->attn_norm, NULL, step, buffers));
-    CDP_TRY(submit_product(device, buffers->normed, (size_t)shape->hidden, step->n_rows, &layer->qkv,
-                           buffers->qkv, qkv_width(shape)));
+    CDP_TRY(multiply(device, buffers->normed, (size_t)shape->hidden, step->n_rows, &layer->qkv, buffers->qkv,
+                     qkv_width(shape), buffers));
     return submit_rows(device, qkv_job, shape, layer, NULL, &layer->qkv_bias, step, buffers);
 }
 
@@ -130,8 +143,8 @@ static cdp_status attend(cdp_device *device, const cdp_shape *shape, const cdp_l
 
 static cdp_status attn_out(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,
                            const cdp_step_view *step, const cdp_buffers *buffers) {
-    CDP_TRY(submit_product(device, buffers->context, (size_t)(shape->n_heads * shape->head_dim), step->n_rows,
-                           &layer->attn_out, buffers->normed, (size_t)shape->hidden));
+    CDP_TRY(multiply(device, buffers->context, (size_t)(shape->n_heads * shape->head_dim), step->n_rows,
+                     &layer->attn_out, buffers->normed, (size_t)shape->hidden, buffers));
     return submit_rows(device, residual_job, shape, layer, &layer->attn_post_norm, &layer->attn_out_bias,
                        step, buffers);
 }
@@ -139,15 +152,15 @@ static cdp_status attn_out(cdp_device *device, const cdp_shape *shape, const cdp
 static cdp_status gate_up(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,
                           const cdp_step_view *step, const cdp_buffers *buffers) {
     CDP_TRY(submit_rows(device, norm_job, shape, layer, &layer->ffn_norm, NULL, step, buffers));
-    CDP_TRY(submit_product(device, buffers->normed, (size_t)shape->hidden, step->n_rows, &layer->gate_up,
-                           buffers->ffn, 2 * (size_t)shape->ffn));
+    CDP_TRY(multiply(device, buffers->normed, (size_t)shape->hidden, step->n_rows, &layer->gate_up,
+                     buffers->ffn, 2 * (size_t)shape->ffn, buffers));
     return submit_rows(device, silu_job, shape, layer, NULL, &layer->gate_up_bias, step, buffers);
 }
 
 static cdp_status down(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,
                        const cdp_step_view *step, const cdp_buffers *buffers) {
-    CDP_TRY(submit_product(device, buffers->ffn, 2 * (size_t)shape->ffn, step->n_rows, &layer->down,
-                           buffers->normed, (size_t)shape->hidden));
+    CDP_TRY(multiply(device, buffers->ffn, 2 * (size_t)shape->ffn, step->n_rows, &layer->down,
+                     buffers->normed, (size_t)shape->hidden, buffers));
     return submit_rows(device, residual_job, shape, layer, &layer->ffn_post_norm, &layer->down_bias, step,
                        buffers);
 }
@@ -177,11 +190,12 @@ static void scale_logits_job(const void *args, const cdp_turn *turn) {
 }
 
 static cdp_status logits(cdp_device *device, const cdp_shape *shape, const cdp_vocab_weights *vocab,
-                         const void *rows, int n_rows, float *normed, float *out) {
+                         const void *rows, int n_rows, const cdp_buffers *buffers, float *normed,
+                         float *out) {
     const vocab_args args = {shape, *vocab, rows, n_rows, normed, out};
     CDP_TRY(cdp_cpu_submit(device, final_norm_job, &args, sizeof args));
-    CDP_TRY(submit_product(device, normed, (size_t)shape->hidden, n_rows, &vocab->head, out,
-                           (size_t)shape->vocab));
+    CDP_TRY(multiply(device, normed, (size_t)shape->hidden, n_rows, &vocab->head, out, (size_t)shape->vocab,
+                     buffers));
     if (shape->logit_scale == 1.0f)
         return CDP_OK;
     return cdp_cpu_submit(device, scale_logits_job, &args, sizeof args);

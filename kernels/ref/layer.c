@@ -239,7 +239,9 @@ static cdp_status rope(cdp_device *device, const cdp_shape *shape, const cdp_ste
 }
 
 static cdp_status logits(cdp_device *device, const cdp_shape *shape, const cdp_vocab_weights *vocab,
-                         const void *rows, int n_rows, float *normed, float *out) {
+                         const void *rows, int n_rows, const cdp_buffers *buffers, float *normed,
+                         float *out) {
+    (void)buffers;
     const ref_args args = {
         .shape = shape, .vocab = vocab, .buf = {.normed = normed}, .out = out, .in = rows, .n = n_rows};
     return cdp_cpu_submit(device, logits_job, &args, sizeof args);

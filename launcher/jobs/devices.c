@@ -23,8 +23,7 @@ static void print_json(const cdp_options *o, int n_threads) {
     printf("\", \"cores\": %d, \"threads\": %d, \"tiers\": [", cdp_cpu_usable_cores(), n_threads);
     for (int t = CDP_TIER_PLAIN; t <= (int)cdp_cpu_best_tier(); t++)
         printf("%s\"%s\"", t > 0 ? ", " : "", cdp_cpu_tier_name((cdp_cpu_tier)t));
-    printf("%s], \"free_bytes\": %llu}}\n", cdp_cpu_has_amx() ? ", \"amx\"" : "",
-           (unsigned long long)cdp_cpu_free_bytes());
+    printf("], \"free_bytes\": %llu}}\n", (unsigned long long)cdp_cpu_free_bytes());
     (void)o;
 }
 
@@ -39,7 +38,9 @@ static void print_banner(void) {
     printf("  instruction tiers    ");
     for (int t = CDP_TIER_PLAIN; t <= (int)cdp_cpu_best_tier(); t++)
         printf(" %s", cdp_cpu_tier_name((cdp_cpu_tier)t));
-    printf("%s\n", cdp_cpu_has_amx() ? " (amx is there, not used yet)" : "");
+    printf("%s\n", cdp_cpu_has_amx() && cdp_cpu_best_tier() != CDP_TIER_AMX
+                       ? " (amx is there, but the kernel refuses its tiles)"
+                       : "");
     printf("  memory free           %.2f GiB\n", (double)cdp_cpu_free_bytes() / 0x1p30);
 }
 

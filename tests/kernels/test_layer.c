@@ -15,6 +15,10 @@
 #include "kernels/cpu/queue.h"
 #include "tests/support/random.h"
 
+#if defined(__x86_64__)
+extern const cdp_ops cdp_ops_tiles_twin; /* tests/kernels/tiles_twin.c */
+#endif
+
 enum { SLOTS = 3, MAX_BLOCKS = 8, MAX_ROWS = 96 };
 
 typedef struct layer_spec {
@@ -135,6 +139,7 @@ static layer_case *open_case(const layer_spec *spec, const cdp_ops *ops, int n_t
                            .context = grab(c, MAX_ROWS * (size_t)(spec->n_heads * spec->head_dim) * 4),
                            .ffn = grab(c, MAX_ROWS * 2 * (size_t)spec->ffn * 4),
                            .rope = grab(c, MAX_ROWS * (size_t)(spec->rope_dim + 2) * 4),
+                           .packed = grab(c, MAX_ROWS * 192 * 2), /* the longest input is 136: five k steps */
                            .tables = grab(c, SLOTS * MAX_BLOCKS * 4),
                            .max_blocks = MAX_BLOCKS};
     c->hidden = grab(c, MAX_ROWS * (size_t)spec->hidden * 4);
@@ -169,6 +174,7 @@ static void close_case(layer_case *c) {
                      c->buf.context,
                      c->buf.ffn,
                      c->buf.rope,
+                     c->buf.packed,
                      c->buf.tables,
                      c->hidden,
                      c->logits,
@@ -209,9 +215,9 @@ static void run_rows(layer_case *c) {
     assert_int_equal(o->attn_out(c->device, &c->shape, &c->layer, &c->view, &c->buf), CDP_OK);
     assert_int_equal(o->gate_up(c->device, &c->shape, &c->layer, &c->view, &c->buf), CDP_OK);
     assert_int_equal(o->down(c->device, &c->shape, &c->layer, &c->view, &c->buf), CDP_OK);
-    assert_int_equal(
-        o->logits(c->device, &c->shape, &c->vocab, c->hidden, c->n_rows, c->logits_scratch, c->logits),
-        CDP_OK);
+    assert_int_equal(o->logits(c->device, &c->shape, &c->vocab, c->hidden, c->n_rows, &c->buf,
+                               c->logits_scratch, c->logits),
+                     CDP_OK);
     cdp_device_drain(c->device);
     c->n_rows = 0;
 }
@@ -285,6 +291,15 @@ static const cdp_ops *tier(cdp_cpu_tier which) {
     return ops;
 }
 
+/* The AMX tier's kernels, with the matrix unit in plain C; NULL where AVX-512 is missing. */
+static const cdp_ops *tiles_twin(void) {
+#if defined(__x86_64__)
+    if (cdp_cpu_best_tier() >= CDP_TIER_AVX512)
+        return &cdp_ops_tiles_twin;
+#endif
+    return NULL;
+}
+
 static void test_plain(void **state) {
     (void)state;
     check_tier(tier(CDP_TIER_PLAIN));
@@ -296,6 +311,17 @@ static void test_avx2(void **state) {
 static void test_avx512(void **state) {
     (void)state;
     check_tier(tier(CDP_TIER_AVX512));
+}
+
+static void test_amx(void **state) {
+    (void)state;
+    check_tier(tier(CDP_TIER_AMX));
+}
+static void test_amx_twin(void **state) {
+    (void)state;
+    if (tiles_twin() == NULL)
+        skip();
+    check_tier(tiles_twin());
 }
 
 /* The logits bits of slot 0's rows 0..39, fed in the given chunks, with or without another sequence beside.
@@ -316,25 +342,30 @@ static void collect(const layer_spec *spec, const cdp_ops *ops, int n_threads, i
     close_case(c);
 }
 
+static void check_same_bits(const cdp_ops *ops) {
+    for (size_t i = 0; i < sizeof specs / sizeof specs[0]; i++) {
+        const size_t n = 40 * (size_t)specs[i].vocab;
+        float *whole = calloc(n, sizeof *whole), *other = calloc(n, sizeof *other);
+        collect(&specs[i], ops, 1, 40, false, whole);
+        static const int chunks[] = {1, 2, 7, 16, 40};
+        for (size_t k = 0; k < sizeof chunks / sizeof chunks[0]; k++) {
+            const bool has_company = chunks[k] >= 2;
+            collect(&specs[i], ops, 2, chunks[k], has_company, other);
+            if (memcmp(whole, other, n * sizeof *whole) != 0)
+                fail_msg("%s, %s: chunk %d in company %d has other bits", specs[i].name, ops->name, chunks[k],
+                         has_company);
+        }
+        free(whole);
+        free(other);
+    }
+}
+
 static void test_same_bits(void **state) {
     (void)state;
     for (int which = CDP_TIER_PLAIN; which <= (int)cdp_cpu_best_tier(); which++)
-        for (size_t i = 0; i < sizeof specs / sizeof specs[0]; i++) {
-            const size_t n = 40 * (size_t)specs[i].vocab;
-            float *whole = calloc(n, sizeof *whole), *other = calloc(n, sizeof *other);
-            const cdp_ops *ops = cdp_ops_for_tier((cdp_cpu_tier)which);
-            collect(&specs[i], ops, 1, 40, false, whole);
-            static const int chunks[] = {1, 2, 7, 16, 40};
-            for (size_t k = 0; k < sizeof chunks / sizeof chunks[0]; k++) {
-                const bool has_company = chunks[k] >= 2;
-                collect(&specs[i], ops, 2, chunks[k], has_company, other);
-                if (memcmp(whole, other, n * sizeof *whole) != 0)
-                    fail_msg("%s, %s: chunk %d in company %d has other bits", specs[i].name, ops->name,
-                             chunks[k], has_company);
-            }
-            free(whole);
-            free(other);
-        }
+        check_same_bits(cdp_ops_for_tier((cdp_cpu_tier)which));
+    if (tiles_twin() != NULL)
+        check_same_bits(tiles_twin());
 }
 
 /* Block commands: copy moves a whole block, append writes the table. */
@@ -354,8 +385,9 @@ static void test_kv_copy(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),     cmocka_unit_test(test_avx2),    cmocka_unit_test(test_avx512),
-        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_kv_copy),
+        cmocka_unit_test(test_plain),   cmocka_unit_test(test_avx2),     cmocka_unit_test(test_avx512),
+        cmocka_unit_test(test_amx),     cmocka_unit_test(test_amx_twin), cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_kv_copy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

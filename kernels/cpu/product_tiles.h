@@ -1,0 +1,165 @@
+/* kernels/cpu/product_tiles.h - the product of bf16 weights on the matrix unit: out[r,o] = sum_k x[r,k]
+ * w[o,k].
+ *
+ *     x (n_rows, cols) --pack--> B tiles: 16 pairs of k by 16 rows of x         one job, by all workers
+ *     w (rows, cols)  as the file has it: A tiles of 16 outputs by 32 k         no second copy, no packing
+ *     2 x 2 blocks    C tiles 0 1 2 3 = outputs {0, 16} x rows {0, 16}          four loads feed four products
+ *
+ * Every output sums its k in ascending order, 32 a step, in one accumulator, whatever the other rows are: one
+ * token or a prompt, the bits are the same. x holds values that are bf16 already (ops.h, rounding), so
+ * packing loses nothing. One row costs as much as sixteen, but even then the unit takes weights faster than
+ * memory brings them. What sticks out at the edges of w passes a small copy filled up with zeros.
+ */
+#pragma once
+
+#include "kernels/cpu/queue.h"
+#include "kernels/cpu/tiles.h"
+
+enum {
+    OUTS_PER_BLOCK = 2 * TILE_SIDE, /* outputs a worker takes at once: their weights stay in its cache */
+    STEPS_PER_PACK = 8,             /* k steps that a worker packs at once */
+    PACKED_TILE = TILE_SIDE * TILE_K
+};
+
+typedef struct tiles_args {
+    const float *x;
+    size_t x_stride;
+    int n_rows;
+    cdp_tensor w;
+    float *out;
+    size_t out_stride;
+    uint16_t *packed; /* (row blocks, k steps, 16 pairs of k, 16 rows, 2) */
+} tiles_args;
+
+static int n_steps(const tiles_args *a) {
+    return (a->w.cols + TILE_K - 1) / TILE_K;
+}
+static int n_row_blocks(const tiles_args *a) {
+    return (a->n_rows + TILE_SIDE - 1) / TILE_SIDE;
+}
+static uint16_t *packed_at(const tiles_args *a, int row_block, int step) {
+    return a->packed + ((size_t)row_block * (size_t)n_steps(a) + (size_t)step) * PACKED_TILE;
+}
+
+/* 32 values of a row, each the upper half of its f32, as 16 pairs; beyond n they are 0. */
+SIMD vu bf16_pairs(const float *x, int n) {
+    float edge[TILE_K] = {0};
+    if (n < TILE_K)
+        memcpy(edge, x, (size_t)n * sizeof *x);
+    const float *from = n < TILE_K ? edge : x;
+    const vu first = (vu)v_load(from), second = (vu)v_load(from + TILE_SIDE);
+    const vu even =
+        __builtin_shuffle(first, second, (vi){0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30});
+    const vu odd =
+        __builtin_shuffle(first, second, (vi){1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31});
+    return (even >> 16) | (odd & 0xFFFF0000u);
+}
+
+static void pack_tile(const tiles_args *a, int row_block, int step) {
+    const int first = row_block * TILE_SIDE, n = a->w.cols - step * TILE_K;
+    vu pairs[TILE_SIDE];
+#pragma GCC unroll 16
+    for (int r = 0; r < TILE_SIDE; r++)
+        pairs[r] = first + r < a->n_rows
+                       ? bf16_pairs(a->x + (size_t)(first + r) * a->x_stride + (size_t)(step * TILE_K), n)
+                       : (vu){0};
+    transpose(pairs);
+    memcpy(packed_at(a, row_block, step), pairs, sizeof pairs);
+}
+
+static void pack_job(const void *args, const cdp_turn *turn) {
+    const tiles_args *a = args;
+    const int n_packs = (n_steps(a) + STEPS_PER_PACK - 1) / STEPS_PER_PACK;
+    int item, end;
+    while (cdp_turn_take(turn, n_row_blocks(a) * n_packs, 1, &item, &end)) {
+        const int first = item % n_packs * STEPS_PER_PACK;
+        for (int step = first; step < first + STEPS_PER_PACK && step < n_steps(a); step++)
+            pack_tile(a, item / n_packs, step);
+    }
+}
+
+/* 16 rows of w from `output` on, 32 values from k: where they lie, or copied to `edge` where they stick out.
+ */
+SIMD const void *weights_at(const tiles_args *a, int output, int k, unsigned char *edge, size_t *stride_out) {
+    const int n_rows = a->w.rows - output, n_cols = a->w.cols - k;
+    const uint16_t *w = (const uint16_t *)a->w.data + (size_t)output * (size_t)a->w.cols + (size_t)k;
+    *stride_out = (size_t)a->w.cols * sizeof *w;
+    if (n_rows >= TILE_SIDE && n_cols >= TILE_K)
+        return w;
+    *stride_out = TILE_BYTES;
+    memset(edge, 0, TILE_SIDE * TILE_BYTES);
+    for (int r = 0; r < TILE_SIDE && r < n_rows; r++)
+        memcpy(edge + (size_t)r * TILE_BYTES, w + (size_t)r * (size_t)a->w.cols,
+               (size_t)(n_cols < TILE_K ? n_cols : TILE_K) * sizeof *w);
+    return edge;
+}
+
+/* A finished tile of sums (16 outputs, 16 rows) to its place in out. */
+static void put_sums(const tiles_args *a, const float *sums, int output, int row) {
+    const int n_outs = a->w.rows - output < TILE_SIDE ? a->w.rows - output : TILE_SIDE;
+    vu r[TILE_SIDE];
+    memcpy(r, sums, sizeof r);
+    transpose(r);
+    for (int i = 0; i < TILE_SIDE && row + i < a->n_rows; i++)
+        if (n_outs > 0)
+            memcpy(a->out + (size_t)(row + i) * a->out_stride + (size_t)output, &r[i],
+                   (size_t)n_outs * sizeof(float));
+}
+
+/* 32 outputs of one row block, or of two. */
+SIMD void tiles_block(const tiles_args *a, int output, int row_block, const bool has_two) {
+    unsigned char edges[2][TILE_SIDE * TILE_BYTES];
+    float sums[TILE_SIDE * TILE_SIDE];
+    tile_zero(0);
+    tile_zero(1);
+    tile_zero(2);
+    tile_zero(3);
+    for (int step = 0; step < n_steps(a); step++) {
+        size_t stride_0, stride_1;
+        const void *w0 = weights_at(a, output, step * TILE_K, edges[0], &stride_0);
+        const void *w1 = weights_at(a, output + TILE_SIDE, step * TILE_K, edges[1], &stride_1);
+        tile_load(4, w0, stride_0);
+        tile_load(5, w1, stride_1);
+        tile_load(6, packed_at(a, row_block, step), TILE_BYTES);
+        tile_dot(0, 4, 6);
+        tile_dot(1, 5, 6);
+        if (has_two) {
+            tile_load(7, packed_at(a, row_block + 1, step), TILE_BYTES);
+            tile_dot(2, 4, 7);
+            tile_dot(3, 5, 7);
+        }
+    }
+    const int row = row_block * TILE_SIDE;
+    tile_store(0, sums, TILE_BYTES);
+    put_sums(a, sums, output, row);
+    tile_store(1, sums, TILE_BYTES);
+    put_sums(a, sums, output + TILE_SIDE, row);
+    if (has_two) {
+        tile_store(2, sums, TILE_BYTES);
+        put_sums(a, sums, output, row + TILE_SIDE);
+        tile_store(3, sums, TILE_BYTES);
+        put_sums(a, sums, output + TILE_SIDE, row + TILE_SIDE);
+    }
+}
+
+static void tiles_job(const void *args, const cdp_turn *turn) {
+    const tiles_args *a = args;
+    const int n_items = (a->w.rows + OUTS_PER_BLOCK - 1) / OUTS_PER_BLOCK;
+    int item, end;
+    tiles_begin();
+    while (cdp_turn_take(turn, n_items, 1, &item, &end)) {
+        int block = 0;
+        for (; block + 2 <= n_row_blocks(a); block += 2)
+            tiles_block(a, item * OUTS_PER_BLOCK, block, true);
+        if (block < n_row_blocks(a))
+            tiles_block(a, item * OUTS_PER_BLOCK, block, false);
+    }
+    tiles_end();
+}
+
+static cdp_status submit_tiles(cdp_device *device, const float *x, size_t x_stride, int n_rows,
+                               const cdp_tensor *w, float *out, size_t out_stride, uint16_t *packed) {
+    const tiles_args args = {x, x_stride, n_rows, *w, out, out_stride, packed};
+    CDP_TRY(cdp_cpu_submit(device, pack_job, &args, sizeof args));
+    return cdp_cpu_submit(device, tiles_job, &args, sizeof args);
+}
