@@ -24,6 +24,48 @@ if(CDPIPE_NCCL STREQUAL "ON" AND NOT CDPIPE_NCCL_VERSION)
   message(FATAL_ERROR "CDPIPE_NCCL=ON, but nccl.h and libnccl were not found: set NCCL_HOME")
 endif()
 
+# C code asks these two: 1 where the header is there, else 0.
+add_compile_definitions("$<$<COMPILE_LANGUAGE:C,CXX>:CDP_WITH_CUDA=$<BOOL:${CDPIPE_CUDA_VERSION}>>"
+  "$<$<COMPILE_LANGUAGE:C,CXX>:CDP_WITH_NCCL=$<BOOL:${CDPIPE_NCCL_VERSION}>>")
+
+# nvcc: machine code for the two families that people have, and PTX for those to come. The sanitizer build, which never
+# meets a GPU, makes one of them.
+if(CDPIPE_CUDA_VERSION)
+  include_directories(SYSTEM ${CUDAToolkit_INCLUDE_DIRS})
+  set(architectures 80-real 90-real 90-virtual)
+  if(CDPIPE_SANITIZE)
+    set(architectures 90-real)
+  endif()
+  set(CMAKE_CUDA_ARCHITECTURES ${architectures} CACHE STRING "what nvcc compiles for")
+  set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE})
+  set(CMAKE_CUDA_STANDARD 17)
+  set(CMAKE_CUDA_FLAGS_RELEASE "-O3 -lineinfo")
+  enable_language(CUDA)
+endif()
+
+# The two libraries of kernels, of which a program links one: cdp_cuda (nvcc, for GPUs; cuBLASLt and NCCL are opened when
+# first called) and, where a program has the property CDP_STANDIN, cdp_standin (tests/standin). Host code is the same.
+function(cdpipe_cuda_library)
+  if(NOT CDPIPE_CUDA_VERSION)
+    return()
+  endif()
+  file(GLOB kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
+  file(GLOB late CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/late/*.c)
+  if(CDPIPE_NCCL_VERSION)
+    file(GLOB late_nccl CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/comm/late/*.c)
+  endif()
+  add_library(cdp_cuda STATIC ${kernels} ${late} ${late_nccl})
+  target_compile_options(cdp_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:--threads=2;-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Werror>")
+  target_link_libraries(cdp_cuda PUBLIC cdp_kernels CUDA::cudart_static ${CMAKE_DL_LIBS})
+  target_link_libraries(cdp_kernels INTERFACE "$<IF:$<BOOL:$<TARGET_PROPERTY:CDP_STANDIN>>,cdp_standin,cdp_cuda>")
+endfunction()
+
+# Where the opened libraries are looked for: beside the system's, the toolkit this was built with.
+if(CDPIPE_CUDA_VERSION)
+  list(APPEND CMAKE_BUILD_RPATH ${CUDAToolkit_LIBRARY_DIR})
+  list(APPEND CMAKE_INSTALL_RPATH ${CUDAToolkit_LIBRARY_DIR})
+endif()
+
 function(cdpipe_say name version advice)
   if(version)
     message(STATUS "${name}: found ${version}")

@@ -1,0 +1,484 @@
+/* tests/standin/block.cpp - a grid on one thread: blocks one after another, a fiber a thread.
+ *
+ *     warp 0: lane lane lane ... all wait at the barrier
+ *     warp 1:                                            lane lane ... last one in: everybody goes on
+ *
+ * A warp runs as far as it can before the next one starts, lanes in the chosen order, each until it meets
+ * others. So what holds only because threads happen to run side by side breaks in one order or another.
+ */
+#include <algorithm>
+#include <boost/context/detail/fcontext.hpp>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <vector>
+
+#include "tests/standin/inside.h"
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+namespace fc = boost::context::detail;
+
+standin_place standin_now;
+
+namespace {
+
+enum {
+    WARP = 32,
+    MAX_THREADS = 1024,
+    MAX_WARPS = MAX_THREADS / WARP,
+    STACK_BYTES = 128 * 1024,
+    POISON = 0xFF
+};
+
+struct copy_later {
+    void *to;
+    const void *from;
+    size_t n_bytes;
+};
+
+enum fiber_state { READY, AT_BARRIER, AT_MEETING, LEFT };
+
+struct fiber {
+    fc::fcontext_t context = nullptr;
+    char *stack = nullptr;
+    void *fake_stack = nullptr;
+    fiber_state state = LEFT;
+    uint3 index = {};
+    /* where it waits */
+    const char *what = "", *file = "";
+    int line = 0;
+    unsigned mask = 0;
+    const void *in = nullptr;
+    void *out = nullptr;
+    int extra = 0;
+    std::vector<copy_later> copies;
+    std::vector<size_t> groups; /* copies before the end of each committed group */
+};
+
+struct warp {
+    unsigned ready = 0;   /* by place in the order */
+    unsigned waiting = 0; /* by lane, at a meeting */
+    unsigned left = 0;    /* by lane: done, or never there */
+};
+
+/* The grid that runs now; the worker thread alone touches it. */
+struct machine {
+    std::vector<fiber> fibers;
+    std::vector<warp> warps;
+    fc::fcontext_t home = nullptr;
+    void *home_fake = nullptr;
+    const void *home_stack = nullptr;
+    size_t home_bytes = 0;
+    const standin_launch *launch = nullptr;
+    std::vector<unsigned char *> dynamic; /* one block's dynamic shared memory */
+    int n_threads = 0, n_live = 0, n_at_barrier = 0;
+    int current = -1, warp_cursor = 0;
+    int lane_at[WARP] = {}, place_of[WARP] = {};
+    int warp_at[MAX_WARPS] = {};
+    bool has_waited = false, has_failed = false;
+    standin_order order = STANDIN_ASCENDING;
+    uint64_t seed = 1;
+} m;
+
+void *dynamic_shared = nullptr;
+
+uint64_t next_random(uint64_t *state) {
+    *state += 0x9E3779B97F4A7C15u;
+    uint64_t z = *state;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
+template <typename T> void put_in_order(T *list, int n, uint64_t *random) {
+    for (int i = 0; i < n; i++)
+        list[i] = (T)(m.order == STANDIN_DESCENDING ? n - 1 - i : i);
+    if (m.order == STANDIN_SHUFFLED)
+        for (int i = n - 1; i > 0; i--)
+            std::swap(list[i], list[next_random(random) % (uint64_t)(i + 1)]);
+}
+
+/* ---- switching ---- */
+
+void jump(int to) {
+    const int from = m.current;
+    fc::fcontext_t *const mine = from < 0 ? &m.home : &m.fibers[(size_t)from].context;
+    m.current = to;
+    if (to >= 0)
+        standin_now.thread = m.fibers[(size_t)to].index;
+#ifdef __SANITIZE_ADDRESS__
+    void **const fake = from < 0 ? &m.home_fake : &m.fibers[(size_t)from].fake_stack;
+    __sanitizer_start_switch_fiber(fake, to < 0 ? m.home_stack : m.fibers[(size_t)to].stack,
+                                   to < 0 ? m.home_bytes : (size_t)STACK_BYTES);
+#endif
+    const fc::transfer_t back = fc::jump_fcontext(to < 0 ? m.home : m.fibers[(size_t)to].context, mine);
+    *static_cast<fc::fcontext_t *>(back.data) = back.fctx;
+#ifdef __SANITIZE_ADDRESS__
+    __sanitizer_finish_switch_fiber(*fake, nullptr, nullptr);
+#endif
+}
+
+/* The next fiber that can run, or -1. */
+int next_ready() {
+    const int n_warps = (m.n_threads + WARP - 1) / WARP;
+    for (; m.warp_cursor < n_warps; m.warp_cursor++) {
+        const int w = m.warp_at[m.warp_cursor];
+        if (m.warps[(size_t)w].ready != 0)
+            return w * WARP + m.lane_at[__builtin_ctz(m.warps[(size_t)w].ready)];
+    }
+    return -1;
+}
+
+void set_ready(int thread, bool is_ready) {
+    unsigned *const ready = &m.warps[(size_t)(thread / WARP)].ready;
+    const unsigned bit = 1u << m.place_of[thread % WARP];
+    *ready = is_ready ? *ready | bit : *ready & ~bit;
+}
+
+/* This fiber cannot go on: let another one, or the one who started them all. */
+void leave() {
+    const int to = next_ready();
+    if (to != m.current)
+        jump(to);
+}
+
+/* End the whole grid from inside a fiber. Never returns. */
+void give_up() {
+    m.has_failed = true;
+    jump(-1);
+    abort(); /* an abandoned fiber is never entered again */
+}
+
+void name_place(char *out, size_t n) {
+    snprintf(out, n, "%s, block (%u,%u,%u)", m.launch->name, standin_now.block.x, standin_now.block.y,
+             standin_now.block.z);
+}
+
+void fiber_main(fc::transfer_t came) {
+    *static_cast<fc::fcontext_t *>(came.data) = came.fctx;
+#ifdef __SANITIZE_ADDRESS__
+    const void *bottom = nullptr;
+    size_t n_bytes = 0;
+    __sanitizer_finish_switch_fiber(nullptr, &bottom, &n_bytes);
+    if (m.home_stack == nullptr) { /* the first fiber ever comes from home */
+        m.home_stack = bottom;
+        m.home_bytes = n_bytes;
+    }
+#endif
+    for (;;) {
+        m.launch->body();
+        const int me = m.current;
+        m.fibers[(size_t)me].state = LEFT;
+        set_ready(me, false);
+        m.warps[(size_t)(me / WARP)].left |= 1u << (me % WARP);
+        m.n_live--;
+        if (m.n_live > 0 && m.n_at_barrier == m.n_live) { /* those who wait no longer wait for this one */
+            for (int t = 0; t < m.n_threads; t++)
+                if (m.fibers[(size_t)t].state == AT_BARRIER) {
+                    m.fibers[(size_t)t].state = READY;
+                    set_ready(t, true);
+                }
+            m.n_at_barrier = 0;
+            m.warp_cursor = 0;
+        }
+        jump(next_ready());
+    }
+}
+
+/* Stacks start at different offsets, so that their tops do not all fall into the same cache sets. */
+void make_fibers() {
+    m.fibers.clear();
+    m.fibers.resize(MAX_THREADS);
+    m.warps.assign(MAX_WARPS, warp());
+    static char *standin_stacks = nullptr; /* guard page below each; kept for the life of the process */
+    const size_t step = STACK_BYTES + 4096;
+    if (standin_stacks == nullptr) {
+        standin_stacks = static_cast<char *>(mmap(nullptr, MAX_THREADS * step, PROT_READ | PROT_WRITE,
+                                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+        if (standin_stacks == MAP_FAILED)
+            abort();
+        for (size_t i = 0; i < MAX_THREADS; i++)
+            mprotect(standin_stacks + i * step, 4096, PROT_NONE);
+    }
+#ifdef __SANITIZE_ADDRESS__
+    __asan_unpoison_memory_region(standin_stacks, MAX_THREADS * step);
+#endif
+    for (size_t i = 0; i < MAX_THREADS; i++) {
+        fiber *const f = &m.fibers[i];
+        f->stack = standin_stacks + i * step + 4096;
+        f->context =
+            fc::make_fcontext(f->stack + STACK_BYTES - (i * 7 % 61) * 64, STACK_BYTES - 4096, fiber_main);
+    }
+}
+
+/* ---- one block ---- */
+
+void start_block() {
+    const dim3 d = m.launch->block;
+    m.n_live = m.n_threads;
+    m.n_at_barrier = 0;
+    m.warp_cursor = 0;
+    for (int t = 0; t < m.n_threads; t++) {
+        fiber *const f = &m.fibers[(size_t)t];
+        f->state = READY;
+        f->index = uint3{(unsigned)t % d.x, (unsigned)t / d.x % d.y, (unsigned)t / (d.x * d.y)};
+        f->copies.clear();
+        f->groups.clear();
+    }
+    for (int w = 0; w * WARP < m.n_threads; w++) {
+        const int n = std::min<int>(WARP, m.n_threads - w * WARP);
+        const unsigned there = n == WARP ? 0xffffffffu : (1u << n) - 1;
+        m.warps[(size_t)w] = warp();
+        m.warps[(size_t)w].left = ~there;
+        for (int lane = 0; lane < n; lane++)
+            m.warps[(size_t)w].ready |= 1u << m.place_of[lane];
+    }
+}
+
+/* Nobody can go on and not all are done: say who waits where. */
+void report_stuck() {
+    char place[256];
+    name_place(place, sizeof place);
+    std::string text;
+    std::vector<bool> is_told((size_t)m.n_threads);
+    for (int t = 0; t < m.n_threads; t++) {
+        const fiber &f = m.fibers[(size_t)t];
+        if (is_told[(size_t)t] || f.state == LEFT)
+            continue;
+        int n = 0;
+        for (int u = t; u < m.n_threads; u++) {
+            const fiber &g = m.fibers[(size_t)u];
+            if (g.state == f.state && g.line == f.line && g.mask == f.mask && g.what == f.what) {
+                is_told[(size_t)u] = true;
+                n++;
+            }
+        }
+        char part[256];
+        snprintf(part, sizeof part, "; %d threads (first: %d) wait in %s, %s:%d, mask %08x", n, t, f.what,
+                 f.file, f.line, f.mask);
+        text += part;
+    }
+    const int n_left = m.n_threads - m.n_live;
+    standin_report("%s: threads wait for others that never come: %d have left%s", place, n_left,
+                   text.c_str());
+}
+
+bool run_block() {
+    start_block();
+    memset(dynamic_shared, POISON, m.launch->shared_bytes);
+    standin_poison_shared(m.launch->kernel);
+    const int first = next_ready();
+    jump(first);
+    if (m.has_failed)
+        return false;
+    if (m.n_live > 0) {
+        report_stuck();
+        return false;
+    }
+    standin_counted.blocks++;
+    standin_counted.threads += (uint64_t)m.n_threads;
+    return true;
+}
+
+void choose_order(uint64_t *random) {
+    put_in_order(m.lane_at, WARP, random);
+    for (int i = 0; i < WARP; i++)
+        m.place_of[m.lane_at[i]] = i;
+    put_in_order(m.warp_at, (m.n_threads + WARP - 1) / WARP, random);
+}
+
+} // namespace
+
+void standin_set_block_order(standin_order order, uint64_t seed) {
+    m.order = order;
+    m.seed = seed;
+}
+
+bool standin_run_grid(const standin_launch &launch) {
+    if (m.fibers.empty())
+        make_fibers();
+    m.launch = &launch;
+    m.n_threads = (int)(launch.block.x * launch.block.y * launch.block.z);
+    m.has_waited = m.has_failed = false;
+    standin_now.block_dim = launch.block;
+    standin_now.grid_dim = launch.grid;
+    dynamic_shared = aligned_alloc(16, (launch.shared_bytes + 16) / 16 * 16);
+#ifdef __SANITIZE_ADDRESS__ /* the bytes behind the launch's own are nobody's */
+    __asan_poison_memory_region(static_cast<char *>(dynamic_shared) + launch.shared_bytes,
+                                16 - launch.shared_bytes % 16);
+#endif
+    const uint64_t n_blocks = (uint64_t)launch.grid.x * launch.grid.y * launch.grid.z;
+    std::vector<uint32_t> blocks(n_blocks);
+    uint64_t random = m.seed * 1000003 + standin_counted.launches;
+    put_in_order(blocks.data(), (int)n_blocks, &random);
+    bool is_good = true;
+    for (uint64_t i = 0; is_good && i < n_blocks; i++) {
+        standin_now.block = uint3{blocks[i] % launch.grid.x, blocks[i] / launch.grid.x % launch.grid.y,
+                                  blocks[i] / (launch.grid.x * launch.grid.y)};
+        if (i == 0 || m.order == STANDIN_SHUFFLED)
+            choose_order(&random);
+        is_good = run_block();
+    }
+    if (is_good && launch.is_programmatic && !m.has_waited) {
+        standin_report(
+            "%s: launched to overlap the kernel before it, but no thread calls ptx_wait_previous()",
+            launch.name);
+        is_good = false;
+    }
+#ifdef __SANITIZE_ADDRESS__
+    __asan_unpoison_memory_region(dynamic_shared, (launch.shared_bytes + 16) / 16 * 16);
+#endif
+    free(dynamic_shared);
+    if (!is_good) /* fibers that stand in the middle of a kernel are thrown away */
+        make_fibers();
+    return is_good;
+}
+
+/* ---- meetings ---- */
+
+int standin_lane(void) {
+    return m.current % WARP;
+}
+
+void *standin_dynamic_shared(void) {
+    return dynamic_shared;
+}
+
+void standin_block_meet(const char *file, int line) {
+    const int me = m.current;
+    fiber *const f = &m.fibers[(size_t)me];
+    standin_counted.meetings++;
+    f->what = "__syncthreads", f->file = file, f->line = line, f->mask = 0xffffffffu;
+    f->state = AT_BARRIER;
+    set_ready(me, false);
+    if (++m.n_at_barrier == m.n_live) {
+        for (int t = 0; t < m.n_threads; t++) {
+            fiber *const other = &m.fibers[(size_t)t];
+            if (other->state != AT_BARRIER)
+                continue;
+            if (other->line != line || strcmp(other->file, file) != 0) {
+                char place[256];
+                name_place(place, sizeof place);
+                standin_report("%s:%d: %s: thread %d is at this barrier, thread %d at that of line %d", file,
+                               line, place, me, t, other->line);
+                give_up();
+            }
+            other->state = READY;
+            set_ready(t, true);
+        }
+        m.n_at_barrier = 0;
+        m.warp_cursor = 0;
+    }
+    leave();
+}
+
+static void refuse_mask(const char *what, unsigned mask, unsigned wrong, const char *why, const char *file,
+                        int line) {
+    char place[256];
+    name_place(place, sizeof place);
+    standin_report("%s:%d: %s: %s with mask %08x, thread %d: lanes %08x %s", file, line, place, what, mask,
+                   m.current, wrong, why);
+    give_up();
+}
+
+void standin_warp_meet(const char *what, unsigned mask, const void *in, void *out, int extra, size_t n_bytes,
+                       standin_combine *combine, const char *file, int line) {
+    const int me = m.current, lane = me % WARP, base = me - lane;
+    warp *const w = &m.warps[(size_t)(me / WARP)];
+    fiber *const f = &m.fibers[(size_t)me];
+    standin_counted.meetings++;
+    if ((mask >> lane & 1) == 0)
+        refuse_mask(what, mask, 1u << lane, "call it without being named", file, line);
+    if ((w->left & mask) != 0)
+        refuse_mask(what, mask, w->left & mask, "are named but have left the kernel", file, line);
+    f->what = what, f->file = file, f->line = line, f->mask = mask;
+    f->in = in, f->out = out, f->extra = extra;
+    f->state = AT_MEETING;
+    set_ready(me, false);
+    w->waiting |= 1u << lane;
+    if ((w->waiting & mask) == mask) {
+        const void *ins[WARP] = {};
+        void *outs[WARP] = {};
+        int extras[WARP] = {};
+        for (unsigned rest = mask; rest != 0; rest &= rest - 1) {
+            const int l = __builtin_ctz(rest);
+            const fiber &other = m.fibers[(size_t)(base + l)];
+            if (other.mask != mask || other.line != line || strcmp(other.what, what) != 0)
+                refuse_mask(what, mask, 1u << l, "wait elsewhere or with another mask", file, line);
+            ins[l] = other.in, outs[l] = other.out, extras[l] = other.extra;
+            if (combine == standin_combine_shuffle && (mask >> (extras[l] & 31) & 1) == 0)
+                refuse_mask(what, mask, 1u << l, "read from a lane that is not named", file, line);
+        }
+        if (combine != nullptr)
+            combine(ins, outs, extras, n_bytes);
+        for (unsigned rest = mask; rest != 0; rest &= rest - 1) {
+            const int l = __builtin_ctz(rest);
+            m.fibers[(size_t)(base + l)].state = READY;
+            set_ready(base + l, true);
+        }
+        w->waiting &= ~mask;
+    }
+    leave();
+}
+
+void standin_combine_shuffle(const void *const in[32], void *const out[32], const int from[32],
+                             size_t n_bytes) {
+    for (int lane = 0; lane < WARP; lane++)
+        if (out[lane] != nullptr)
+            memcpy(out[lane], in[from[lane] & 31], n_bytes);
+}
+
+void standin_combine_ballot(const void *const in[32], void *const out[32], const int[32], size_t) {
+    unsigned votes = 0;
+    for (int lane = 0; lane < WARP; lane++)
+        if (in[lane] != nullptr && *static_cast<const int *>(in[lane]) != 0)
+            votes |= 1u << lane;
+    for (int lane = 0; lane < WARP; lane++)
+        if (out[lane] != nullptr)
+            *static_cast<unsigned *>(out[lane]) = votes;
+}
+
+void standin_misaligned(const void *address, size_t alignment, const char *file, int line) {
+    char place[256];
+    name_place(place, sizeof place);
+    standin_report("%s:%d: %s, thread %d: address %p is no multiple of %zu", file, line, place, m.current,
+                   address, alignment);
+    give_up();
+}
+
+/* ---- copies that are done at the wait ---- */
+
+void standin_copy_later(void *to_shared, const void *from_global, size_t n_bytes) {
+    m.fibers[(size_t)m.current].copies.push_back({to_shared, from_global, n_bytes});
+}
+
+void standin_copy_commit(void) {
+    fiber *const f = &m.fibers[(size_t)m.current];
+    f->groups.push_back(f->copies.size());
+}
+
+void standin_copy_wait(int n_newest_left) {
+    fiber *const f = &m.fibers[(size_t)m.current];
+    const size_t keep = (size_t)n_newest_left;
+    if (f->groups.size() <= keep)
+        return;
+    const size_t n_groups = f->groups.size() - keep, n_copies = f->groups[n_groups - 1];
+    for (size_t i = 0; i < n_copies; i++) {
+        const copy_later &c = f->copies[i];
+        if (c.from != nullptr)
+            memcpy(c.to, c.from, c.n_bytes);
+        else
+            memset(c.to, 0, c.n_bytes);
+    }
+    f->copies.erase(f->copies.begin(), f->copies.begin() + (long)n_copies);
+    f->groups.erase(f->groups.begin(), f->groups.begin() + (long)n_groups);
+    for (size_t &end : f->groups)
+        end -= n_copies;
+}
+
+void standin_wait_previous(void) {
+    m.has_waited = true;
+}

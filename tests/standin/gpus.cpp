@@ -1,0 +1,177 @@
+/* tests/standin/gpus.cpp - the fake GPUs of the environment, and faults on demand. */
+#include <atomic>
+#include <mutex>
+#include <stdlib.h>
+#include <vector>
+
+#include "tests/standin/inside.h"
+
+namespace {
+
+struct fault {
+    int rank; /* -1: any */
+    std::string point, kind;
+    long at;
+};
+
+struct setting {
+    bool has_driver = true;
+    std::vector<standin_gpu> gpus;
+    std::vector<int> visible;
+    std::vector<fault> faults;
+};
+
+std::mutex pass_lock;
+std::atomic<int> current;
+
+uint64_t read_bytes(const char *text, char **end) {
+    uint64_t n = strtoull(text, end, 10);
+    switch (**end) {
+    case 'G':
+        n <<= 10; /* fall through */
+    case 'M':
+        n <<= 10; /* fall through */
+    case 'K':
+        n <<= 10;
+        (*end)++;
+    }
+    return n;
+}
+
+void refuse(const char *name, const char *value) {
+    fprintf(stderr, "standin: %s=%s: not understood, see tests/standin/standin.h\n", name, value);
+    _Exit(64);
+}
+
+void read_gpus(setting *s) {
+    const char *const text = getenv("STANDIN_GPUS") != nullptr ? getenv("STANDIN_GPUS") : "2G";
+    if (strcmp(text, "none") == 0) {
+        s->has_driver = false;
+        return;
+    }
+    const char *at = text;
+    while (*at != 0) {
+        char *end = nullptr;
+        standin_gpu gpu = {};
+        gpu.total = gpu.free_at_start = read_bytes(at, &end);
+        if (end == at)
+            refuse("STANDIN_GPUS", text);
+        if (*end == '/') {
+            at = end + 1;
+            gpu.free_at_start = read_bytes(at, &end);
+        }
+        s->gpus.push_back(gpu);
+        at = *end == ',' ? end + 1 : end;
+        if (*end != ',' && *end != 0)
+            refuse("STANDIN_GPUS", text);
+    }
+}
+
+/* CUDA_VISIBLE_DEVICES as the driver reads it: numbers or GPU-... names, cut at the first that is not there.
+ */
+void read_visible(setting *s) {
+    const char *at = getenv("CUDA_VISIBLE_DEVICES");
+    if (at == nullptr) {
+        for (int i = 0; i < (int)s->gpus.size(); i++)
+            s->visible.push_back(i);
+        return;
+    }
+    while (*at != 0) {
+        const std::string word(at, strcspn(at, ","));
+        int number = -1;
+        for (int i = 0; i < (int)s->gpus.size(); i++) {
+            char name[STANDIN_NAME_BYTES];
+            standin_gpu_name(i, name);
+            if (word == std::to_string(i) || word == name)
+                number = i;
+        }
+        if (number < 0)
+            return;
+        s->visible.push_back(number);
+        at += word.size() + (at[word.size()] == ',');
+    }
+}
+
+void read_fault(setting *s) {
+    const char *const text = getenv("STANDIN_FAULT");
+    if (text == nullptr || *text == 0)
+        return;
+    std::vector<std::string> words(1);
+    for (const char *at = text; *at != 0; at++)
+        if (*at == ':')
+            words.emplace_back();
+        else
+            words.back() += *at;
+    fault f = {-1, "", "", 1};
+    size_t i = 0;
+    if (words[0].find_first_not_of("0123456789") == std::string::npos)
+        f.rank = atoi(words[i++].c_str());
+    if (words.size() < i + 2 || words.size() > i + 3)
+        refuse("STANDIN_FAULT", text);
+    f.point = words[i];
+    f.kind = words[i + 1];
+    if (words.size() == i + 3)
+        f.at = atol(words[i + 2].c_str());
+    s->faults.push_back(f);
+}
+
+setting &read_setting() {
+    static setting *const standin_setting = [] {
+        setting *const s = new setting;
+        read_gpus(s);
+        read_visible(s);
+        read_fault(s);
+        return s;
+    }();
+    return *standin_setting;
+}
+
+int my_rank() {
+    const char *const rank = getenv("OMPI_COMM_WORLD_RANK");
+    return rank == nullptr ? 0 : atoi(rank);
+}
+
+} // namespace
+
+void standin_gpu_name(int number, char name[STANDIN_NAME_BYTES]) {
+    snprintf(name, STANDIN_NAME_BYTES, "GPU-5354414e-4449-4e00-0000-%012x", (unsigned)number);
+}
+
+int standin_n_gpus(void) {
+    return read_setting().has_driver ? (int)read_setting().visible.size() : -1;
+}
+
+int standin_gpu_number(int visible) {
+    return read_setting().visible[(size_t)visible];
+}
+
+standin_gpu *standin_gpu_at(int visible) {
+    return &read_setting().gpus[(size_t)standin_gpu_number(visible)];
+}
+
+int standin_current(void) {
+    return current;
+}
+
+void standin_set_current(int visible) {
+    current = visible;
+}
+
+bool standin_fault_due(const char *point, const char *kind) {
+    setting &s = read_setting();
+    if (s.faults.empty())
+        return false;
+    std::lock_guard<std::mutex> hold(pass_lock);
+    for (fault &f : s.faults)
+        if ((f.rank < 0 || f.rank == my_rank()) && f.point == point && f.kind == kind && --f.at == 0)
+            return true;
+    return false;
+}
+
+uint64_t standin_allocated(void) {
+    return standin_n_gpus() > 0 ? standin_gpu_at(current)->allocated : 0;
+}
+
+uint64_t standin_peak(void) {
+    return standin_n_gpus() > 0 ? standin_gpu_at(current)->peak : 0;
+}

@@ -1,0 +1,69 @@
+/* tests/standin/inside.h - what the files of the stand-in say to each other. */
+#pragma once
+
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <functional>
+#include <string>
+
+#include "tests/standin/kernel.h"
+#include "tests/standin/standin.h"
+
+/* ---- block.cpp: run a grid on the worker thread ---- */
+
+/* Run every thread of every block. False when the stand-in found a fault (already reported). */
+bool standin_run_grid(const standin_launch &launch);
+void standin_set_block_order(standin_order order, uint64_t seed);
+
+/* ---- shared.cpp: the static shared memory of kernels ---- */
+
+/* Fill the shared variables that `kernel` may use with poison; returns their bytes. */
+size_t standin_poison_shared(const void *kernel);
+size_t standin_shared_bytes(const void *kernel);
+
+/* ---- memory.cpp: device memory ---- */
+
+cudaError_t standin_memory_alloc(void **out, size_t n_bytes);
+/* False when the address is not the start of an allocation. */
+bool standin_memory_free(void *memory);
+/* Whether [address, address + n_bytes) lies in one allocation. */
+bool standin_memory_has(const void *address, size_t n_bytes);
+bool standin_memory_is_device(const void *address);
+/* Device memory can be touched only between these two: the host that reads it by pointer dies as on a real
+ * machine. */
+void standin_memory_open(void);
+void standin_memory_close(void);
+
+/* ---- gpus.cpp: facts, environment, faults on demand ---- */
+
+typedef struct standin_gpu {
+    uint64_t total, free_at_start, allocated, peak;
+} standin_gpu;
+int standin_n_gpus(void); /* visible ones; -1: no driver */
+standin_gpu *standin_gpu_at(int visible);
+int standin_gpu_number(int visible); /* its number on the machine */
+/* "GPU-...", the UUID of a GPU as CUDA_VISIBLE_DEVICES spells it. */
+enum { STANDIN_NAME_BYTES = 48 };
+void standin_gpu_name(int number, char name[STANDIN_NAME_BYTES]);
+int standin_current(void);
+void standin_set_current(int visible);
+/* Pass a point; true when the fault of this kind is due now. */
+bool standin_fault_due(const char *point, const char *kind);
+
+/* ---- stream.cpp: queues ---- */
+
+using standin_work = std::function<standin_progress()>;
+cudaError_t standin_queue_work(cudaStream_t stream, const char *name, standin_work work);
+void standin_wait_all(void);
+cudaError_t standin_sticky(void);
+void standin_make_sticky(cudaError_t code);
+/* cudaErrorStreamCaptureUnsupported while a capture forbids calls that could synchronise, else cudaSuccess.
+ */
+cudaError_t standin_forbidden_in_capture(void);
+
+/* ---- report.cpp ---- */
+
+extern standin_counts standin_counted;
+/* Say what is wrong on stderr and keep it for standin_last_fault(). */
+void standin_report(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -1,0 +1,55 @@
+/* tests/standin/report.cpp - what was found, and what was counted. */
+#include <mutex>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "tests/standin/inside.h"
+
+standin_counts standin_counted;
+
+namespace {
+
+std::mutex fault_lock;
+char last_fault[1024];
+
+double seconds(clockid_t which) {
+    timespec t;
+    clock_gettime(which, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+struct at_exit {
+    const double start = seconds(CLOCK_MONOTONIC);
+    ~at_exit() {
+        if (getenv("STANDIN_REPORT") == nullptr || standin_counted.launches == 0)
+            return;
+        const standin_counts c = standin_counted;
+        fprintf(
+            stderr,
+            "# standin: %llu launches, %llu blocks, %llu threads, %llu meetings, %.2f s, %.2f s processor\n",
+            (unsigned long long)c.launches, (unsigned long long)c.blocks, (unsigned long long)c.threads,
+            (unsigned long long)c.meetings, seconds(CLOCK_MONOTONIC) - start,
+            seconds(CLOCK_PROCESS_CPUTIME_ID));
+    }
+} report_at_exit;
+
+} // namespace
+
+void standin_report(const char *format, ...) {
+    std::lock_guard<std::mutex> hold(fault_lock);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(last_fault, sizeof last_fault, format, arguments);
+    va_end(arguments);
+    standin_counted.faults++;
+    fprintf(stderr, "standin: %s\n", last_fault);
+}
+
+const char *standin_last_fault(void) {
+    return last_fault;
+}
+
+standin_counts standin_count(void) {
+    return standin_counted;
+}
