@@ -183,10 +183,12 @@ static void restart_clocks(cdp_watchdog *w, int64_t now) {
 
 void *cdp_watch_main(void *argument) {
     cdp_watchdog *w = argument;
-    const int tick_ms = w->limit_ns / 10 < second / 10 ? (int)(w->limit_ns / 10000000) + 1 : 100;
     struct pollfd *fds = calloc((size_t)w->world->size + 1, sizeof *fds);
     int64_t before = cdp_now_ns();
     while (fds != NULL && !atomic_load(&w->is_ending)) {
+        pthread_mutex_lock(&w->lock);
+        const int tick_ms = w->limit_ns / 10 < second / 10 ? (int)(w->limit_ns / 10000000) + 1 : 100;
+        pthread_mutex_unlock(&w->lock);
         sleep_until_end(w, fds, tick_ms);
         const int64_t now = cdp_now_ns();
         if (now - before > second / 2 + (int64_t)tick_ms * 1000000)

@@ -36,14 +36,19 @@ static void free_watchdog(cdp_watchdog *w) {
     free(w);
 }
 
+static void set_limit(cdp_watchdog *w, double limit_s) {
+    const int64_t second = 1000000000;
+    w->limit_ns = (int64_t)(limit_s * (double)second);
+    w->beat_ns = w->limit_ns / 4 < second ? w->limit_ns / 4 : second;
+}
+
 static cdp_watchdog *make_watchdog(cdp_world *world, const cdp_watchdog_options *options) {
     cdp_watchdog *w = calloc(1, sizeof *w);
     if (w == NULL)
         return NULL;
-    const int64_t second = 1000000000, now = cdp_now_ns();
+    const int64_t now = cdp_now_ns();
     w->world = world;
-    w->limit_ns = (int64_t)(options->limit_s * (double)second);
-    w->beat_ns = w->limit_ns / 4 < second ? w->limit_ns / 4 : second;
+    set_limit(w, options->limit_s);
     w->leave = options->leave;
     w->progress = options->progress;
     w->progress_of = options->progress_of;
@@ -76,6 +81,16 @@ cdp_status cdp_watchdog_start(cdp_world *world, const cdp_watchdog_options *opti
 failed:
     free_watchdog(w);
     return st;
+}
+
+void cdp_watchdog_set_limit(cdp_world *world, double limit_s) {
+    cdp_watchdog *w = world->watchdog;
+    if (w == NULL)
+        return;
+    pthread_mutex_lock(&w->lock);
+    set_limit(w, limit_s);
+    w->next_beat_ns = 0; /* the peers may wait less long from now on */
+    pthread_mutex_unlock(&w->lock);
 }
 
 void cdp_watchdog_watch(cdp_world *world, uint64_t (*progress)(void *of), void *of) {

@@ -36,9 +36,19 @@ typedef struct cdp_watchdog_options {
  * one watchdog a world; cdp_world_close ends it if cdp_watchdog_stop has not. */
 cdp_status cdp_watchdog_start(cdp_world *world, const cdp_watchdog_options *options);
 
+/* Another limit: --step-timeout is agreed only after the watchdog has started. */
+void cdp_watchdog_set_limit(cdp_world *world, double limit_s);
+
 /* Change what is counted as progress: the device opens after the watchdog starts, and NULL is due before it
  * closes. When this returns the old one is not called any more. */
 void cdp_watchdog_watch(cdp_world *world, uint64_t (*progress)(void *of), void *of);
+
+/* Before there is a world there is no watchdog: MPI_Init waits for ranks that may never come. A guard ends
+ * the process by `leave` with one line when it is not ended within limit_s. The caller ends it; NULL is fine.
+ */
+typedef struct cdp_guard cdp_guard;
+cdp_status cdp_guard_start(cdp_guard **out, double limit_s, void (*leave)(int exit_code));
+void cdp_guard_end(cdp_guard *guard);
 
 /* What this rank does now, for the line: e.g. CDP_COMPUTING with first, last = layers and `step`. */
 void cdp_watchdog_note(cdp_world *world, cdp_activity activity, int64_t step, int first, int last);

@@ -9,7 +9,36 @@
 #include <time.h>
 #include <unistd.h>
 
-typedef enum fault_kind { NO_FAULT, KILL9, STOP, HANG, SLOW } fault_kind;
+typedef enum fault_kind {
+    NO_FAULT,
+    KILL9,
+    SEGV,
+    EXIT0,
+    EXIT3,
+    STOP,
+    HANG,
+    SLOW,
+    ENOMEM_,
+    EIO_,
+    CUDA_STICKY,
+    NCCL_ERROR,
+    N_KINDS
+} fault_kind;
+
+static const char *const kind_names[N_KINDS] = {[KILL9] = "kill9",
+                                                [SEGV] = "segv",
+                                                [EXIT0] = "exit0",
+                                                [EXIT3] = "exit3",
+                                                [STOP] = "stop",
+                                                [HANG] = "hang",
+                                                [SLOW] = "slow",
+                                                [ENOMEM_] = "enomem",
+                                                [EIO_] = "eio",
+                                                [CUDA_STICKY] = "cuda-sticky",
+                                                [NCCL_ERROR] = "nccl-error"};
+
+static const char *const point_names[] = {"init", "args", "config", "plan",  "alloc", "load",    "comm-init",
+                                          "step", "send", "recv",   "write", "sync",  "finalize"};
 
 /* The one fault of this process: read once, before there are threads. A fault may be met anywhere, so every
  * place that could fail would otherwise have to be handed it. */
@@ -46,17 +75,15 @@ static bool take_number(const char **at, long low, long *out) {
 }
 
 static const char *find_point(const char *name) {
-    static const char *const points[] = {"load", "step"};
-    for (size_t i = 0; i < sizeof points / sizeof *points; i++)
-        if (strcmp(name, points[i]) == 0)
-            return points[i];
+    for (size_t i = 0; i < sizeof point_names / sizeof *point_names; i++)
+        if (strcmp(name, point_names[i]) == 0)
+            return point_names[i];
     return NULL;
 }
 
 static fault_kind find_kind(const char *name) {
-    static const char *const kinds[] = {[KILL9] = "kill9", [STOP] = "stop", [HANG] = "hang", [SLOW] = "slow"};
-    for (int kind = KILL9; kind <= SLOW; kind++)
-        if (strcmp(name, kinds[kind]) == 0)
+    for (int kind = KILL9; kind < N_KINDS; kind++)
+        if (strcmp(name, kind_names[kind]) == 0)
             return (fault_kind)kind;
     return NO_FAULT;
 }
@@ -86,10 +113,13 @@ cdp_status cdp_fault_open(int rank) {
     if (!read_fault(text, &victim)) {
         char shown[128];
         fault.kind = NO_FAULT;
-        return cdp_fail(CDP_USAGE,
-                        "CDPIPE_FAULT: got \"%s\", expected RANK:POINT:KIND[:N] or RANK:POINT:slow:MS[:N] "
-                        "with POINT load or step and KIND kill9, stop or hang",
-                        cdp_escape(shown, sizeof shown, text, strlen(text)));
+        return cdp_fail(
+            CDP_USAGE,
+            "CDPIPE_FAULT: got \"%s\", expected RANK:POINT:KIND[:N] or RANK:POINT:slow:MS[:N] "
+            "with POINT init, args, config, plan, alloc, load, comm-init, step, send, recv, write, "
+            "sync or finalize and KIND kill9, segv, exit0, exit3, stop, hang, enomem, eio, "
+            "cuda-sticky or nccl-error",
+            cdp_escape(shown, sizeof shown, text, strlen(text)));
     }
     if (victim != rank)
         fault.kind = NO_FAULT;
@@ -102,11 +132,20 @@ static void sleep_ms(long ms) {
         continue;
 }
 
-static void commit_fault(void) {
+static cdp_status commit_fault(void) {
+    const char *at = fault.point;
     switch (fault.kind) {
     case KILL9:
         kill(getpid(), SIGKILL);
         break;
+    case SEGV:
+        signal(SIGSEGV, SIG_DFL); /* a sanitizer's handler would make another end of it */
+        kill(getpid(), SIGSEGV);
+        break;
+    case EXIT0:
+        _exit(0); /* below main, but this is what the fault is */
+    case EXIT3:
+        _exit(3);
     case STOP:
         kill(getpid(), SIGSTOP);
         break;
@@ -116,15 +155,27 @@ static void commit_fault(void) {
     case SLOW:
         sleep_ms(fault.slow_ms);
         break;
+    case ENOMEM_:
+        return cdp_fail(CDP_SYSTEM, "%s (CDPIPE_FAULT at %s)", strerror(ENOMEM), at);
+    case EIO_:
+        return cdp_fail(CDP_IO, "%s (CDPIPE_FAULT at %s)", strerror(EIO), at);
+    case CUDA_STICKY:
+        return cdp_fail(CDP_INTERNAL,
+                        "CUDA error 700, an illegal memory access was encountered (CDPIPE_FAULT at %s)", at);
+    case NCCL_ERROR:
+        return cdp_fail(CDP_UNAVAILABLE, "NCCL error 2, unhandled system error (CDPIPE_FAULT at %s)", at);
     case NO_FAULT:
+    case N_KINDS:
         break;
     }
+    return CDP_OK;
 }
 
-void cdp_fault_pass(const char *point) {
+cdp_status cdp_fault_pass(const char *point) {
     if (fault.kind == NO_FAULT || strcmp(point, fault.point) != 0)
-        return;
+        return CDP_OK;
     const long passed = atomic_fetch_add(&n_passed, 1) + 1;
     if (passed == fault.nth || (passed > fault.nth && fault.kind == SLOW))
-        commit_fault();
+        return commit_fault();
+    return CDP_OK;
 }

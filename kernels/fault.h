@@ -3,8 +3,10 @@
  *     CDPIPE_FAULT=RANK:POINT:KIND[:N]          at the N-th passage of POINT (default 1) on RANK
  *     CDPIPE_FAULT=RANK:POINT:slow:MS[:N]       from the N-th passage on, sleep MS each time
  *
- * Points: load (a block of weights read), step (a step begins). Kinds: kill9, stop (SIGSTOP), hang, slow.
- * Always compiled in; unset costs one comparison.
+ * Points: init (before MPI starts), args, config, plan, alloc, load (a block of weights read), comm-init,
+ * step (a step begins), send, recv, write, sync (of an output file), finalize. Kinds: kill9, segv, exit0,
+ * exit3, stop (SIGSTOP), hang and slow happen to the process; enomem, eio, cuda-sticky and nccl-error are
+ * what the call at that point returns. Always compiled in; unset costs one comparison.
  */
 #pragma once
 
@@ -13,5 +15,7 @@
 /* Read the variable for this rank. CDP_USAGE when it is malformed. */
 cdp_status cdp_fault_open(int rank);
 
-/* Pass a point: any thread, any number of times. Does not return when the fault is a hang. */
-void cdp_fault_pass(const char *point);
+/* Pass a point: any thread, any number of times. CDP_OK, or the status of the fault: CDP_SYSTEM (enomem),
+ * CDP_IO (eio), CDP_INTERNAL (cuda-sticky), CDP_UNAVAILABLE (nccl-error). Does not return when the fault ends
+ * or hangs the process. */
+cdp_status cdp_fault_pass(const char *point) __attribute__((warn_unused_result));

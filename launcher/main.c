@@ -72,10 +72,16 @@ static cdp_status share_options(cdp_options *options, cdp_world *world) {
     return cdp_world_agree(world, st);
 }
 
-/* The arguments' phase: parsed alike everywhere, --np as mpirun has it, faults and the watchdog ready. */
+/* The arguments' phase: parsed alike everywhere, --np as mpirun has it, faults ready. The watchdog runs from
+ * the first agreement on, with this rank's idea of the limit until rank 0's is known. */
 static cdp_status begin(cdp_options *options, cdp_world *world, cdp_status parsed, int argc, char **argv) {
+    const cdp_watchdog_options watch = {.limit_s = options->step_timeout, .leave = leave};
+    CDP_TRY(cdp_watchdog_start(world, &watch));
     CDP_TRY(cdp_world_agree(world, parsed));
-    cdp_status st = cdp_fault_open(cdp_world_rank(world));
+    cdp_status st =
+        cdp_fault_open(cdp_world_rank(world)); /* again: the launcher's word may have been another */
+    if (st == CDP_OK)
+        st = cdp_fault_pass("args");
     if (st == CDP_OK && options->np > 0 && options->np != cdp_world_size(world))
         st = cdp_fail(CDP_USAGE,
                       "--np %d, but the launcher started %d rank%s: leave --np away or make them equal",
@@ -91,8 +97,8 @@ static cdp_status begin(cdp_options *options, cdp_world *world, cdp_status parse
         cdp_note("mpirun had bound this rank to one core: undone, %d cores (mpirun --bind-to none says so at "
                  "the start)",
                  n_cpus);
-    const cdp_watchdog_options watch = {.limit_s = options->step_timeout, .leave = leave};
-    return cdp_watchdog_start(world, &watch);
+    cdp_watchdog_set_limit(world, options->step_timeout);
+    return CDP_OK;
 }
 
 static cdp_status run_job(cdp_options *options, cdp_world *world, bool *is_alone) {
@@ -109,10 +115,25 @@ static cdp_status run_job(cdp_options *options, cdp_world *world, bool *is_alone
     return st;
 }
 
+/* MPI_Init waits for all ranks; a guard waits for MPI_Init. */
+static cdp_status join_world(cdp_world **out, const cdp_options *options) {
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    cdp_guard *guard = NULL;
+    if (cdp_fault_open(rank != NULL ? (int)strtol(rank, NULL, 10) : 0) != CDP_OK)
+        cdp_error_clear(); /* said by the arguments' phase, when all can agree on it */
+    if (cdp_world_has_launcher())
+        CDP_TRY(cdp_guard_start(&guard, options->step_timeout + 2, leave));
+    cdp_status st = cdp_fault_pass("init");
+    if (st == CDP_OK)
+        st = cdp_world_open(out);
+    cdp_guard_end(guard);
+    return st;
+}
+
 /* Commands of a world: generate, score, devices under mpirun. */
 static int world_main(cdp_options *options, cdp_status parsed, int argc, char **argv) {
     cdp_world *world = NULL;
-    cdp_status st = cdp_world_open(&world);
+    cdp_status st = join_world(&world, options);
     if (st != CDP_OK) {
         print_error();
         return st;
@@ -131,6 +152,11 @@ static int world_main(cdp_options *options, cdp_status parsed, int argc, char **
     if (st != CDP_OK && rank == 0)
         print_error();
     fflush(NULL);
+    const cdp_status last = cdp_fault_pass("finalize");
+    if (st == CDP_OK && last != CDP_OK) {
+        fprintf(stderr, "cdpipe: error: rank %d: %s\n", rank, cdp_error_message());
+        st = last;
+    }
     cdp_watchdog_stop(world);
     cdp_world_close(world);
     cdp_options_close(options);

@@ -38,7 +38,7 @@ struct cdp_pipeline {
     uint64_t next_step;    /* rank 0: id of the next begin; others: id of the next header */
     uint64_t next_forward; /* steps reach the stage in the order of their ids */
     uint64_t next_home;    /* and the head in the same order */
-    bool is_stopping;
+    bool is_stopping, is_broken, has_sink_failed;
     cdp_logits_sink sink;
     void *sink_of;
     cdp_span_sink span_sink;
@@ -150,7 +150,8 @@ static cdp_status forward(cdp_pipeline *p, pipeline_seat *seat) {
     const cdp_stage_plan *mine = &p->options.plan->stages[p->options.rank];
     const uint64_t id = seat->step.id;
     cdp_watchdog_note(p->options.world, CDP_COMPUTING, (int64_t)id, mine->first_layer, mine->end_layer - 1);
-    cdp_fault_pass("step");
+    seat->span.came_ns = cdp_now_ns();
+    CDP_TRY(cdp_fault_pass("step"));
     const cdp_step_view *view = &seat->stage.view;
     if (p->is_first)
         CDP_TRY(cdp_vocab_embed(p->options.vocab, view));
@@ -162,10 +163,10 @@ static cdp_status forward(cdp_pipeline *p, pipeline_seat *seat) {
     seat->done = cdp_device_record(p->options.device);
     seat->is_done = false;
     seat->state = ON_THE_WAY;
-    seat->span.came_ns = cdp_now_ns();
     p->next_forward = id + 1;
     p->times.n_steps++;
     p->times.n_rows += (uint64_t)seat->step.n_rows;
+    CDP_TRY(cdp_fault_pass("send"));
     return n_going == 0
                ? CDP_OK
                : cdp_link_send(p->link, place_of(p, id), going, (size_t)n_going * p->row_bytes, seat->done);
@@ -227,7 +228,7 @@ static void begin_span(pipeline_seat *seat) {
                                  .asked_ns = cdp_now_ns()};
 }
 
-cdp_status cdp_pipeline_begin(cdp_pipeline *p, cdp_step *step) {
+static cdp_status begin(cdp_pipeline *p, cdp_step *step) {
     step->id = p->next_step++;
     pipeline_seat *seat = seat_of(p, step->id);
     copy_step(&seat->step, step);
@@ -238,10 +239,22 @@ cdp_status cdp_pipeline_begin(cdp_pipeline *p, cdp_step *step) {
     p->waiter = (cdp_waiter){0};
     CDP_TRY(cdp_seat_take(&seat->stage, &seat->step));
     /* The receive is posted before anything is sent, so the last rank never waits for this one. */
-    if (step->n_home > 0)
+    if (step->n_home > 0) {
+        CDP_TRY(cdp_fault_pass("recv"));
         CDP_TRY(cdp_link_recv(p->link, place_of(p, step->id),
                               cdp_seat_behind(&seat->stage, seat->stage.n_behind), coming_bytes(p, step)));
+    }
     return forward(p, seat);
+}
+
+cdp_status cdp_pipeline_begin(cdp_pipeline *p, cdp_step *step) {
+    const cdp_status st = begin(p, step);
+    p->is_broken |= st != CDP_OK;
+    return st;
+}
+
+bool cdp_pipeline_is_broken(const cdp_pipeline *p) {
+    return p->is_broken;
 }
 
 static void keep_mark(cdp_pipeline *p) {
@@ -277,6 +290,7 @@ static cdp_status take_header(cdp_pipeline *p, bool *moved) {
     p->next_step++;
     seat->state = COMING;
     begin_span(seat);
+    CDP_TRY(cdp_fault_pass("recv"));
     return cdp_link_recv(p->link, place_of(p, seat->step.id), seat->stage.hidden,
                          coming_bytes(p, &seat->step));
 }
@@ -314,7 +328,9 @@ static cdp_status sink_block(cdp_pipeline *p, pipeline_seat *seat) {
         int row, ask = CDP_ASK_NOTHING;
         cdp_home_item_of(&seat->home, i, &row, &home.state, &home.is_last);
         home.row = &seat->step.rows[row];
-        CDP_TRY(p->sink(p->sink_of, &home, &ask));
+        const cdp_status st = p->sink(p->sink_of, &home, &ask);
+        p->has_sink_failed |= st != CDP_OK;
+        CDP_TRY(st);
         CDP_TRY(cdp_home_ask(&seat->home, i, ask));
     }
     return CDP_OK;
@@ -408,7 +424,7 @@ static void note_activity(cdp_pipeline *p) {
         cdp_watchdog_note(p->options.world, CDP_WAITING, (int64_t)p->next_forward, 0, 0);
 }
 
-cdp_status cdp_pipeline_turn(cdp_pipeline *p) {
+static cdp_status turn(cdp_pipeline *p) {
     bool moved = false;
     account(p);
     note_done(p);
@@ -426,6 +442,13 @@ cdp_status cdp_pipeline_turn(cdp_pipeline *p) {
     else
         cdp_wait_pause(&p->waiter);
     return CDP_OK;
+}
+
+cdp_status cdp_pipeline_turn(cdp_pipeline *p) {
+    p->has_sink_failed = false;
+    const cdp_status st = turn(p);
+    p->is_broken |= st != CDP_OK && !p->has_sink_failed;
+    return st;
 }
 
 int cdp_pipeline_n_busy(const cdp_pipeline *p) {

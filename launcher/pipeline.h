@@ -73,6 +73,10 @@ void cdp_pipeline_set_sink(cdp_pipeline *pipeline, cdp_logits_sink sink, void *o
 /* One turn on any rank; pauses by itself when nothing moved. */
 cdp_status cdp_pipeline_turn(cdp_pipeline *pipeline);
 
+/* True once a step could not be begun, computed or moved: what is on the way will not come home, and nobody
+ * else knows. A sink that failed does not break it. */
+bool cdp_pipeline_is_broken(const cdp_pipeline *pipeline);
+
 /* Rank 0: steps that are still on the way. */
 int cdp_pipeline_n_busy(const cdp_pipeline *pipeline);
 
@@ -88,7 +92,7 @@ typedef struct cdp_step_span {
     uint64_t id;
     int32_t n_rows, n_home;
     int64_t asked_ns; /* its header came; on rank 0 it was begun */
-    int64_t came_ns;  /* its hidden states were here and its work was queued */
+    int64_t came_ns;  /* its hidden states were here, and its work was queued */
     int64_t began_ns; /* the device was free for it */
     int64_t done_ns;  /* the stage's work was done */
     int64_t sent_ns;  /* and with the next rank */

@@ -28,6 +28,7 @@ enum {
 
 static cdp_status read_files(cdp_run *run, const cdp_job_spec *job) {
     const char *dir = run->options->model;
+    CDP_TRY(cdp_fault_pass("config"));
     run->card = calloc(1, sizeof *run->card);
     run->plan = calloc(1, sizeof *run->plan);
     if (run->card == NULL || run->plan == NULL)
@@ -119,6 +120,8 @@ static cdp_status decide(cdp_run *run, const cdp_job_spec *job, const cdp_place 
     if (places == NULL)
         return cdp_fail(CDP_SYSTEM, "no memory for the places of %d ranks", run->size);
     cdp_status st = cdp_world_gather(run->world, places, place, sizeof *place);
+    if (st == CDP_OK)
+        st = cdp_fault_pass("plan");
     if (st == CDP_OK && run->rank == 0)
         st = job->prepare(run, job->of, &n_tokens);
     if (st == CDP_OK && run->rank == 0)
@@ -139,9 +142,10 @@ static cdp_status share_plan(cdp_run *run) {
     return CDP_OK;
 }
 
-static void on_block(void *of) {
-    cdp_fault_pass("load");
+static cdp_status on_block(void *of) {
+    CDP_TRY(cdp_fault_pass("load"));
     cdp_watchdog_progress(of);
+    return CDP_OK;
 }
 
 static uint64_t device_progress(void *of) {
@@ -152,6 +156,7 @@ static cdp_status take_memory(cdp_run *run) {
     if (run->stage_number < 0)
         return CDP_OK;
     const cdp_stage_plan *mine = &run->plan->stages[run->rank];
+    CDP_TRY(cdp_fault_pass("alloc"));
     if (mine->bytes.total > mine->place.free_bytes) /* a budget may be given that the machine does not have */
         return cdp_fail(CDP_UNAVAILABLE,
                         "stage needs %.2f GiB, %s has %.2f GiB free: try a smaller --ctx or one more rank",
@@ -206,6 +211,7 @@ static cdp_status open_ring(cdp_run *run) {
                                           .rank = run->rank,
                                           .stage = run->stage,
                                           .vocab = run->vocab};
+    CDP_TRY(cdp_fault_pass("comm-init"));
     CDP_TRY(cdp_pipeline_open(&run->pipeline, &options));
     cdp_pipeline_set_span_sink(run->pipeline, on_span, run);
     cdp_watchdog_watch(run->world, device_progress, run->device);
@@ -239,15 +245,16 @@ static cdp_status drop_row(void *of, const cdp_home_logits *home, int *ask_out) 
 }
 
 /* A fault of the ring itself is this rank's own knowledge: the others cannot be asked any more. */
-static bool is_ring_fault(cdp_status st) {
-    return st == CDP_INTERNAL || st == CDP_SYSTEM || st == CDP_UNAVAILABLE;
+static bool is_ring_fault(const cdp_run *run, cdp_status st) {
+    return cdp_pipeline_is_broken(run->pipeline) || st == CDP_INTERNAL || st == CDP_SYSTEM ||
+           st == CDP_UNAVAILABLE;
 }
 
 static cdp_status work(cdp_run *run, const cdp_job_spec *job) {
     if (run->stage_number < 0)
         return CDP_OK;
     cdp_status st = run->rank == 0 ? job->work(run, job->of) : cdp_pipeline_serve(run->pipeline);
-    run->is_alone = is_ring_fault(st) || (run->rank != 0 && st != CDP_OK);
+    run->is_alone = is_ring_fault(run, st) || (run->rank != 0 && st != CDP_OK);
     if (run->is_alone || run->rank != 0)
         return st;
     cdp_pipeline_set_sink(run->pipeline, drop_row, NULL);

@@ -119,9 +119,7 @@ static cdp_status read_block(cdp_loader *loader, const block *b, unsigned char *
     if (loader->options.checks_values)
         CDP_TRY(check_values(b));
     atomic_fetch_add(&loader->n_read, n_bytes);
-    if (loader->options.on_block != NULL)
-        loader->options.on_block(loader->options.of);
-    return CDP_OK;
+    return loader->options.on_block == NULL ? CDP_OK : loader->options.on_block(loader->options.of);
 }
 
 /* The error text is a thread's own: keep the first for the main thread. */

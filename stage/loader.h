@@ -16,8 +16,8 @@ typedef struct cdp_loader cdp_loader;
 
 typedef struct cdp_loader_options {
     int n_readers;
-    bool checks_values;         /* --check-weights: a NaN or infinity is CDP_BAD_MODEL by tensor */
-    void (*on_block)(void *of); /* after each block, on a reader thread: progress; may be NULL */
+    bool checks_values;               /* --check-weights: a NaN or infinity is CDP_BAD_MODEL by tensor */
+    cdp_status (*on_block)(void *of); /* after each block, on a reader thread: progress; may be NULL */
     void *of;
 } cdp_loader_options;
 

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/fault.h"
+
 void cdp_answer_start(cdp_answer *out, const cdp_tokenizer *tokenizer, FILE *to, const char *const *stops,
                       int n_stops) {
     *out = (cdp_answer){.has_tokenizer = tokenizer != NULL, .to = to, .stops = stops, .n_stops = n_stops};
@@ -34,6 +36,7 @@ static cdp_status print_to(cdp_answer *answer, size_t end) {
     if (answer->to == NULL || end <= answer->n_printed)
         return CDP_OK;
     const size_t n = end - answer->n_printed;
+    CDP_TRY(cdp_fault_pass("write"));
     errno = 0;
     if (fwrite(answer->text + answer->n_printed, 1, n, answer->to) != n || fflush(answer->to) != 0)
         return cdp_fail(CDP_IO, "writing the text: %s", strerror(errno != 0 ? errno : EIO));
