@@ -1,17 +1,14 @@
 #include "comm/link_road.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-static const cdp_road *const roads[] = {&cdp_road_local, &cdp_road_mpi};
+#include "kernels/log.h"
 
-/* The first road that fits; all active ranks have equal options and so choose the same. */
-static const cdp_road *choose_road(const cdp_link_options *options) {
-    for (size_t i = 0; i < sizeof roads / sizeof *roads; i++)
-        if (roads[i]->fits(options))
-            return roads[i];
-    return NULL;
-}
+static const cdp_road *const roads[] = {&cdp_road_local, &cdp_road_nccl, &cdp_road_mpi};
+enum { N_ROADS = sizeof roads / sizeof *roads };
 
 static cdp_status find_neighbours(cdp_link *link, const cdp_link_options *options) {
     const int n = options->n_active;
@@ -22,35 +19,123 @@ static cdp_status find_neighbours(cdp_link *link, const cdp_link_options *option
         link->next = options->active[(i + 1) % n];
         link->is_first = i == 0;
         link->is_last = i == n - 1;
+        link->position = i;
+        link->n_active = n;
         return CDP_OK;
     }
     return cdp_fail(CDP_INTERNAL, "rank %d opens a link of %d active ranks and is none of them",
                     link->world->rank, n);
 }
 
-cdp_status cdp_link_open(cdp_link **out, cdp_world *world, const cdp_link_options *options) {
+static bool is_active(const cdp_world *world, const cdp_link_options *options) {
+    for (int i = 0; i < options->n_active; i++)
+        if (options->active[i] == world->rank)
+            return true;
+    return false;
+}
+
+/* What all roads need. */
+static cdp_status make_link(cdp_link **out, cdp_world *world, const cdp_link_options *options) {
     *out = NULL;
-    cdp_status st = CDP_OK;
     cdp_link *link = calloc(1, sizeof *link);
     if (link == NULL)
         return cdp_fail(CDP_SYSTEM, "no memory for the link");
+    *out = link;
     link->world = world;
     link->device = options->device;
     link->n_places = options->n_places;
     link->max_header_bytes = options->max_header_bytes;
-    CDP_TRY_GOTO(find_neighbours(link, options), st, failed);
+    link->max_data_bytes = options->max_data_bytes;
+    CDP_TRY(find_neighbours(link, options));
     link->sends = calloc((size_t)link->n_places, sizeof *link->sends);
     link->recvs = calloc((size_t)link->n_places, sizeof *link->recvs);
-    if (link->sends == NULL || link->recvs == NULL) {
-        st = cdp_fail(CDP_SYSTEM, "no memory for %d places of the link", link->n_places);
-        goto failed;
+    if (link->sends == NULL || link->recvs == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for %d places of the link", link->n_places);
+    return link->n_active > 1 ? cdp_headers_open(link) : CDP_OK;
+}
+
+static void close_road(cdp_link *link) {
+    if (link->road != NULL)
+        link->road->close(link);
+    link->road = NULL;
+    link->of_road = NULL;
+    if (link->device != NULL && !link->is_stuck)
+        cdp_device_host_free(link->device, link->staging);
+    link->staging = NULL;
+    for (int i = 0; link->sends != NULL && link->recvs != NULL && i < link->n_places; i++)
+        link->sends[i] = link->recvs[i] = (cdp_parcel){0};
+}
+
+static cdp_status open_road(cdp_link *link, const cdp_road *road, double timeout_s) {
+    const int64_t deadline_ns = cdp_now_ns() + (int64_t)(timeout_s * 1e9);
+    link->road = road;
+    if (!road->is_on_device && !cdp_device_is_host(link->device) && link->n_active > 1)
+        CDP_TRY(cdp_device_host_alloc(link->device, (void **)&link->staging,
+                                      2 * (uint64_t)link->n_places * link->max_data_bytes));
+    CDP_TRY(road->open(link, deadline_ns));
+    if (link->n_active > 1)
+        CDP_TRY(cdp_link_test(link, deadline_ns));
+    link->n_sent = link->n_received = 0;
+    return CDP_OK;
+}
+
+/* All ranks together. CDP_OK everywhere, or the same failure everywhere and nothing left of the road. */
+static cdp_status try_road(cdp_world *world, cdp_link *link, const cdp_road *road, double timeout_s) {
+    const cdp_status st = cdp_world_agree(world, link != NULL ? open_road(link, road, timeout_s) : CDP_OK);
+    if (st == CDP_OK || link == NULL)
+        return st;
+    close_road(link);
+    return st;
+}
+
+/* A device that a given-up road still works on can do nothing else: then there is no next road. */
+static cdp_status agree_free(cdp_world *world, const cdp_link *link, const char *why) {
+    return cdp_world_agree(world,
+                           link == NULL || !link->is_stuck
+                               ? CDP_OK
+                               : cdp_fail(CDP_UNAVAILABLE,
+                                          "%s; the GPU still waits for the peer, so no other road can be "
+                                          "taken: --road mpi avoids this one",
+                                          why));
+}
+
+/* The roads in order; the first one that all ranks can open and that passes its test. */
+static cdp_status choose_road(cdp_world *world, cdp_link *link, const cdp_link_options *o) {
+    char why[1024] = "";
+    for (int i = 0; i < N_ROADS; i++) {
+        const cdp_road *road = roads[i];
+        const bool is_asked = strcmp(o->road, road->name) == 0;
+        const char *unfit = road->unfit(o);
+        if (o->n_active > 1 && strcmp(o->road, "auto") != 0 && !is_asked)
+            continue;
+        if (unfit != NULL && is_asked && o->n_active > 1)
+            return cdp_fail(CDP_UNAVAILABLE, "--road %s: %s", road->name, unfit);
+        if (unfit != NULL) {
+            if (o->on_gpu && road == &cdp_road_nccl && o->n_active > 1)
+                cdp_note("road nccl: %s; hidden states go through host memory by MPI", unfit);
+            continue;
+        }
+        const cdp_status st = try_road(world, link, road, o->timeout_s);
+        if (st == CDP_OK)
+            return CDP_OK;
+        if (is_asked || road == roads[N_ROADS - 1] || st != CDP_UNAVAILABLE)
+            return st;
+        snprintf(why, sizeof why, "%s", cdp_error_message());
+        cdp_error_clear();
+        CDP_TRY(agree_free(world, link, why));
+        cdp_note("road %s failed: %s; all ranks take the next one", road->name, why);
     }
-    link->road = choose_road(options);
-    if (link->road == NULL) {
-        st = cdp_fail(CDP_UNAVAILABLE, "no road connects %d ranks", options->n_active);
-        goto failed;
-    }
-    CDP_TRY_GOTO(link->road->open(link), st, failed);
+    return cdp_fail(CDP_UNAVAILABLE, "no road connects %d ranks", o->n_active);
+}
+
+cdp_status cdp_link_open(cdp_link **out, cdp_world *world, const cdp_link_options *options) {
+    *out = NULL;
+    cdp_link *link = NULL;
+    cdp_status st = CDP_OK;
+    if (is_active(world, options))
+        st = make_link(&link, world, options);
+    CDP_TRY_GOTO(cdp_world_agree(world, st), st, failed);
+    CDP_TRY_GOTO(choose_road(world, link, options), st, failed);
     *out = link;
     return CDP_OK;
 failed:
@@ -61,8 +146,8 @@ failed:
 void cdp_link_close(cdp_link *link) {
     if (link == NULL)
         return;
-    if (link->road != NULL)
-        link->road->close(link);
+    close_road(link);
+    cdp_headers_close(link);
     free(link->sends);
     free(link->recvs);
     free(link);
@@ -72,18 +157,24 @@ const char *cdp_link_road(const cdp_link *link) {
     return link->road->name;
 }
 
+cdp_link_figures cdp_link_figures_of(const cdp_link *link) {
+    return link->figures;
+}
+
 cdp_status cdp_link_send_header(cdp_link *link, const void *bytes, size_t n_bytes) {
     if (n_bytes > link->max_header_bytes)
         return cdp_fail(CDP_INTERNAL, "a step header of %zu bytes, room for %zu", n_bytes,
                         link->max_header_bytes);
-    return link->is_last ? CDP_OK : link->road->send_header(link, bytes, n_bytes);
+    return link->is_last ? CDP_OK : cdp_headers_send(link, bytes, n_bytes);
 }
 
 cdp_status cdp_link_take_header(cdp_link *link, const void **bytes_out, size_t *n_bytes_out) {
     *bytes_out = NULL;
     *n_bytes_out = 0;
-    return link->is_first ? CDP_OK : link->road->take_header(link, bytes_out, n_bytes_out);
+    return link->is_first ? CDP_OK : cdp_headers_take(link, bytes_out, n_bytes_out);
 }
+
+/* Parcels ---------------------------------------------------------------------------------------------- */
 
 /* The free parcel of a place, ready for n_bytes. */
 static cdp_status claim(const cdp_link *link, cdp_parcel *parcels, int place, const char *verb,
@@ -92,20 +183,52 @@ static cdp_status claim(const cdp_link *link, cdp_parcel *parcels, int place, co
         return cdp_fail(CDP_INTERNAL, "%s of place %d, the link has %d", verb, place, link->n_places);
     if (parcels[place].state != CDP_PARCEL_FREE)
         return cdp_fail(CDP_INTERNAL, "a second %s of place %d while one is on the way", verb, place);
-    if (n_bytes > INT_MAX) /* MPI counts in int; a step of 2 GiB is no step */
-        return cdp_fail(CDP_INTERNAL, "%s of %zu bytes, at most %d are possible", verb, n_bytes, INT_MAX);
+    if (n_bytes > INT_MAX || n_bytes > link->max_data_bytes) /* MPI counts in int */
+        return cdp_fail(CDP_INTERNAL, "%s of %zu bytes, at most %zu are possible", verb, n_bytes,
+                        link->max_data_bytes < INT_MAX ? link->max_data_bytes : INT_MAX);
     return CDP_OK;
+}
+
+/* The pinned buffer of a place, number n_places and up for sends; NULL where none is needed. */
+static void *staging_of(const cdp_link *link, int number) {
+    return link->staging != NULL ? link->staging + (size_t)number * link->max_data_bytes : NULL;
+}
+
+static cdp_status start_recv_if_free(cdp_link *link, int place) {
+    cdp_parcel *parcel = &link->recvs[place];
+    if (parcel->state != CDP_PARCEL_WAITING || !cdp_device_reached(link->device, parcel->after))
+        return CDP_OK;
+    parcel->state = CDP_PARCEL_MOVING;
+    return link->road->start_recv(link, place);
 }
 
 cdp_status cdp_link_recv(cdp_link *link, int place, void *buffer, size_t n_bytes) {
     CDP_TRY(claim(link, link->recvs, place, "receive", n_bytes));
-    link->recvs[place] = (cdp_parcel){CDP_PARCEL_MOVING, buffer, n_bytes, 0};
-    return link->road->start_recv(link, place);
+    void *staged = staging_of(link, place);
+    link->recvs[place] = (cdp_parcel){.state = CDP_PARCEL_WAITING,
+                                      .buffer = staged != NULL ? staged : buffer,
+                                      .on_device = buffer,
+                                      .n_bytes = n_bytes,
+                                      .after = link->recvs[place].after};
+    return start_recv_if_free(link, place);
 }
 
-static cdp_status start_if_reached(cdp_link *link, int place) {
+cdp_status cdp_link_arrived(cdp_link *link, int place) {
+    cdp_parcel *parcel = &link->recvs[place];
+    if (parcel->buffer != parcel->on_device) {
+        CDP_TRY(cdp_device_copy_in(link->device, parcel->on_device, parcel->buffer, parcel->n_bytes));
+        parcel->after = cdp_device_record(link->device);
+    }
+    link->n_received += parcel->n_bytes;
+    parcel->state = CDP_PARCEL_FREE;
+    return CDP_OK;
+}
+
+static cdp_status start_send_if_reached(cdp_link *link, int place) {
     cdp_parcel *parcel = &link->sends[place];
-    if (parcel->state != CDP_PARCEL_WAITING || !cdp_device_reached(link->device, parcel->after))
+    if (parcel->state != CDP_PARCEL_WAITING)
+        return CDP_OK;
+    if (!link->road->is_on_device && !cdp_device_reached(link->device, parcel->after))
         return CDP_OK;
     parcel->state = CDP_PARCEL_MOVING;
     return link->road->start_send(link, place);
@@ -113,9 +236,24 @@ static cdp_status start_if_reached(cdp_link *link, int place) {
 
 cdp_status cdp_link_send(cdp_link *link, int place, const void *buffer, size_t n_bytes, cdp_event after) {
     CDP_TRY(claim(link, link->sends, place, "send", n_bytes));
+    void *staged = staging_of(link, link->n_places + place);
     /* MPI's older calls and this struct take pointers to plain bytes; nobody writes through this one. */
-    link->sends[place] = (cdp_parcel){CDP_PARCEL_WAITING, (void *)(uintptr_t)buffer, n_bytes, after};
-    return start_if_reached(link, place);
+    void *plain = (void *)(uintptr_t)buffer;
+    if (staged != NULL) { /* the copy stands in the queue behind what `after` stands for */
+        CDP_TRY(cdp_device_copy_out(link->device, staged, buffer, n_bytes));
+        after = cdp_device_record(link->device);
+    }
+    link->sends[place] = (cdp_parcel){.state = CDP_PARCEL_WAITING,
+                                      .buffer = staged != NULL ? staged : plain,
+                                      .on_device = plain,
+                                      .n_bytes = n_bytes,
+                                      .after = after};
+    return start_send_if_reached(link, place);
+}
+
+void cdp_link_gone(cdp_link *link, int place) {
+    link->n_sent += link->sends[place].n_bytes;
+    link->sends[place].state = CDP_PARCEL_FREE;
 }
 
 bool cdp_link_received(const cdp_link *link, int place) {
@@ -128,8 +266,12 @@ bool cdp_link_sent(const cdp_link *link, int place) {
 
 cdp_status cdp_link_poll(cdp_link *link) {
     CDP_TRY(cdp_world_poll(link->world));
-    for (int place = 0; place < link->n_places; place++)
-        CDP_TRY(start_if_reached(link, place));
+    if (link->n_active > 1)
+        CDP_TRY(cdp_headers_poll(link));
+    for (int place = 0; place < link->n_places; place++) {
+        CDP_TRY(start_recv_if_free(link, place));
+        CDP_TRY(start_send_if_reached(link, place));
+    }
     return link->road->poll(link);
 }
 

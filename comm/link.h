@@ -5,13 +5,13 @@
  *       +-------- hidden, only the rows that want logits --------+
  *
  * A link moves bytes. It knows ranks and buffers; layers, dtypes and tokens belong to stage/. The roads are
- * "mpi" (through host memory) and "local" (one active rank: the ring closes on itself); "nccl" (GPU to GPU)
- * fits the same calls. Nothing blocks: a send waits in the link until its event on the device's queue is
- * reached, a receive is asked for ahead of time, cdp_link_poll moves things on.
+ * "nccl" (GPU to GPU), "mpi" (through host memory) and "local" (one active rank: the ring closes on itself);
+ * the whole ring takes one of them. Nothing blocks: a send waits in the link until its event on the device's
+ * queue is reached, a receive is asked for ahead of time, cdp_link_poll moves things on.
  *
  * A place (0 .. n_places-1) is one step's seat in the ring, id modulo n_places; each place has at most one
- * send and one receive on the way. Sends are synchronous (they end when the receiver has taken them), so a
- * fast rank cannot run away from a slow one.
+ * send and one receive on the way. A fast rank cannot run away from a slow one: a send ends when the receiver
+ * has taken it.
  */
 #pragma once
 
@@ -21,15 +21,23 @@
 typedef struct cdp_link cdp_link;
 
 typedef struct cdp_link_options {
-    cdp_device *device;      /* whose events order the sends; not owned */
+    cdp_device *device;      /* whose events order the sends; not owned; NULL on a rank that is not active */
     int n_active;            /* ranks in the ring */
     const int *active;       /* (n_active) their world ranks, ascending; active[0] is 0 */
     int n_places;            /* steps in flight at most */
     size_t max_header_bytes; /* of a step header */
+    size_t max_data_bytes;   /* of a send or receive */
+    bool on_gpu;             /* the ring's devices are GPUs */
+    const char *road;        /* "auto", or the only road that will do: "nccl", "mpi" */
+    double timeout_s;        /* for making connections and for the test of each road */
 } cdp_link_options;
 
-/* Open the road. Every active rank calls it with equal arguments (but its own device); idle ranks do not.
- * The caller closes *out. */
+/* Find the road and open it: nccl where GPUs and build allow it, else mpi. Every connection is made and
+ * tested with checksums (link_test.c) before all ranks agree on the road; one that fails anywhere is given up
+ * by all, with a sentence, for the next one. Collective over the world, idle ranks too, with equal options
+ * (but for the device); an idle rank gets *out NULL. CDP_UNAVAILABLE on every rank when no road works. The
+ * caller closes *out. Takes some device memory for the test and gives it back: it is opened before the slab.
+ */
 cdp_status cdp_link_open(cdp_link **out, cdp_world *world, const cdp_link_options *options);
 
 /* Drop what is on the way. A send that has begun cannot be called back, so after a failure the process is to
@@ -37,7 +45,15 @@ cdp_status cdp_link_open(cdp_link **out, cdp_world *world, const cdp_link_option
  * collective. */
 void cdp_link_close(cdp_link *link);
 
-const char *cdp_link_road(const cdp_link *link); /* "mpi" or "local" */
+const char *cdp_link_road(const cdp_link *link); /* "nccl", "mpi" or "local" */
+
+/* What the test of the edge from the previous rank measured, 0 on the local road: seconds until the smallest
+ * message was there, bytes per second of the largest. */
+typedef struct cdp_link_figures {
+    double latency_s, bytes_per_s;
+    int previous; /* world rank the edge comes from */
+} cdp_link_figures;
+cdp_link_figures cdp_link_figures_of(const cdp_link *link);
 
 /* Hand a step header to the next rank (not round to rank 0: on the last rank this does nothing). Copies the
  * bytes; at most n_places headers are on the way, more are kept in order. */
@@ -47,10 +63,11 @@ cdp_status cdp_link_send_header(cdp_link *link, const void *bytes, size_t n_byte
  * call. */
 cdp_status cdp_link_take_header(cdp_link *link, const void **bytes_out, size_t *n_bytes_out);
 
-/* Ask for exactly n_bytes of place `place` from the previous rank into `buffer`, which stays the caller's. */
+/* Ask for exactly n_bytes of place `place` from the previous rank into `buffer`, device memory, which stays
+ * the caller's. */
 cdp_status cdp_link_recv(cdp_link *link, int place, void *buffer, size_t n_bytes);
 
-/* Send n_bytes of `buffer` to the next rank once `after` is reached on the device's queue. */
+/* Send n_bytes of `buffer`, device memory, to the next rank once `after` is reached on the device's queue. */
 cdp_status cdp_link_send(cdp_link *link, int place, const void *buffer, size_t n_bytes, cdp_event after);
 
 /* True when no receive (send) of this place is on the way any more: work queued from here on may read what
@@ -62,5 +79,8 @@ bool cdp_link_sent(const cdp_link *link, int place);
  * names the rank. */
 cdp_status cdp_link_poll(cdp_link *link);
 
-/* Bytes sent and received so far, headers not counted. */
+/* Bytes sent and received so far, headers and the test not counted. */
 void cdp_link_traffic(const cdp_link *link, uint64_t *n_sent_out, uint64_t *n_received_out);
+
+/* NCCL as 22809 for 2.28.9: what the build has and what runs; 0 and 0 in a build without it. */
+void cdp_nccl_versions(int *build_out, int *run_out);

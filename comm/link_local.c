@@ -1,16 +1,17 @@
 /* The road of one active rank: the ring closes on itself. A send meets the receive of the same place; the
  * bytes are home rows only, so the copy is short enough for the main thread, and it must not stand in the
- * device's queue behind the steps that were queued meanwhile. */
+ * device's queue behind the steps that were queued meanwhile. (On a GPU the host cannot reach them, and rank
+ * 0's pipeline sends and receives them in one place, so that nothing is copied.) */
 #include "comm/link_road.h"
 
 #include <string.h>
 
-static bool fits(const cdp_link_options *options) {
-    return options->n_active == 1;
+static const char *unfit(const cdp_link_options *options) {
+    return options->n_active == 1 ? NULL : "it is for one active rank";
 }
 
-static cdp_status open_local(cdp_link *link) {
-    (void)link;
+static cdp_status open_local(cdp_link *link, int64_t deadline_ns) {
+    (void)link, (void)deadline_ns;
     return CDP_OK;
 }
 
@@ -26,12 +27,12 @@ static cdp_status meet(cdp_link *link, int place) {
     if (from->n_bytes != to->n_bytes)
         return cdp_fail(CDP_INTERNAL, "place %d: rank %d sent %zu bytes to itself, expected %zu", place,
                         link->next, from->n_bytes, to->n_bytes);
-    if (from->buffer != to->buffer && from->n_bytes > 0)
+    if (!cdp_device_is_host(link->device))
+        CDP_TRY(cdp_device_copy(link->device, to->buffer, from->buffer, from->n_bytes));
+    else if (from->buffer != to->buffer && from->n_bytes > 0)
         memmove(to->buffer, from->buffer, from->n_bytes);
-    link->n_sent += from->n_bytes;
-    link->n_received += to->n_bytes;
-    from->state = to->state = CDP_PARCEL_FREE;
-    return CDP_OK;
+    cdp_link_gone(link, place);
+    return cdp_link_arrived(link, place);
 }
 
 static cdp_status poll_local(cdp_link *link) {
@@ -39,25 +40,12 @@ static cdp_status poll_local(cdp_link *link) {
     return CDP_OK;
 }
 
-/* A rank that is first and last has nobody to send a header to; link.c never comes here. */
-static cdp_status send_header(cdp_link *link, const void *bytes, size_t n_bytes) {
-    (void)link, (void)bytes, (void)n_bytes;
-    return CDP_OK;
-}
-
-static cdp_status take_header(cdp_link *link, const void **bytes_out, size_t *n_bytes_out) {
-    (void)link, (void)bytes_out, (void)n_bytes_out;
-    return CDP_OK;
-}
-
 const cdp_road cdp_road_local = {
     .name = "local",
-    .fits = fits,
+    .unfit = unfit,
     .open = open_local,
     .close = close_local,
     .start_send = meet,
     .start_recv = meet,
     .poll = poll_local,
-    .send_header = send_header,
-    .take_header = take_header,
 };

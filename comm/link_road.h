@@ -1,8 +1,11 @@
-/* comm/link_road.h - what a road fills in. link.c keeps the places and the order on the device's queue; a
- * road only moves bytes between two buffers.
+/* comm/link_road.h - what a road fills in. link.c keeps the places, the order on the device's queue and the
+ * way through host memory; a road only moves bytes between two buffers. Step headers go by MPI on every road.
  *
  *     cdp_link_send -> WAITING -- device reached `after` --> start_send -> MOVING -- poll --> FREE
- *     cdp_link_recv ---------------------------------------> start_recv -> MOVING -- poll --> FREE
+ *     cdp_link_recv -> WAITING -- staging is free ---------> start_recv -> MOVING -- poll --> FREE
+ *
+ * Between a GPU and a road of the host every place has a pinned buffer a direction: a send is first copied
+ * out on the queue, what came is copied in, and the next receive of the place waits for that copy.
  */
 #pragma once
 
@@ -11,30 +14,41 @@
 
 typedef enum cdp_parcel_state { CDP_PARCEL_FREE, CDP_PARCEL_WAITING, CDP_PARCEL_MOVING } cdp_parcel_state;
 
-/* One message of one place in one direction. A road sets state to FREE when it has arrived or gone. */
+/* One message of one place in one direction. A road calls cdp_link_arrived (gone) when it is there. */
 typedef struct cdp_parcel {
     cdp_parcel_state state;
-    void *buffer; /* of a send it is only read */
+    void *buffer;    /* of a send it is only read; what the road reads or fills */
+    void *on_device; /* where it comes from or goes to */
     size_t n_bytes;
-    cdp_event after; /* sends only */
+    cdp_event after;
 } cdp_parcel;
 
 typedef struct cdp_road {
     const char *name;
-    /* Can this road carry such a ring? Roads are asked in the order of the table. */
-    bool (*fits)(const cdp_link_options *options);
-    /* Set link->of_road; close takes what open left, also half of it. */
-    cdp_status (*open)(cdp_link *link);
+    bool is_on_device; /* moves device memory, and waits for `after` on the device by itself */
+    /* NULL when this road can carry such a ring, else why not. Roads are asked in the order of the table. */
+    const char *(*unfit)(const cdp_link_options *options);
+    /* Set link->of_road; waits at most until deadline_ns. close takes what open left, also half of it,
+     * without waiting for a peer. */
+    cdp_status (*open)(cdp_link *link, int64_t deadline_ns);
     void (*close)(cdp_link *link);
     /* The parcel of this place in link->sends (recvs) is MOVING from here on. */
     cdp_status (*start_send)(cdp_link *link, int place);
     cdp_status (*start_recv)(cdp_link *link, int place);
     /* Free what has arrived or gone. Never blocks. */
     cdp_status (*poll)(cdp_link *link);
-    /* As in link.h. */
-    cdp_status (*send_header)(cdp_link *link, const void *bytes, size_t n_bytes);
-    cdp_status (*take_header)(cdp_link *link, const void **bytes_out, size_t *n_bytes_out);
 } cdp_road;
+
+/* Step headers, link_headers.c. */
+typedef struct cdp_header_out cdp_header_out;
+typedef struct cdp_headers {
+    MPI_Request *in; /* (n_places) NULL on the first rank */
+    unsigned char *bytes;
+    int next_in; /* the receive that the next header comes into */
+    int lent;    /* the receive whose bytes the caller reads, or -1 */
+    cdp_header_out *first_out, **end_out;
+    int n_out_moving;
+} cdp_headers;
 
 struct cdp_link {
     const cdp_road *road;
@@ -42,11 +56,37 @@ struct cdp_link {
     cdp_world *world;
     cdp_device *device;
     int n_places;
-    size_t max_header_bytes;
+    size_t max_header_bytes, max_data_bytes;
     int previous, next;        /* world ranks of the neighbours; this rank itself when it is alone */
     bool is_first, is_last;    /* in the ring */
+    int position, n_active;    /* of this rank in the ring */
     cdp_parcel *sends, *recvs; /* (n_places) */
+    unsigned char *staging;    /* pinned, (2 * n_places, max_data_bytes): receives, sends; NULL: not needed */
+    bool is_stuck; /* a road that was given up still holds the device: nothing more can run on it */
+    cdp_headers headers;
+    cdp_link_figures figures;
     uint64_t n_sent, n_received;
 };
 
-extern const cdp_road cdp_road_local, cdp_road_mpi;
+extern const cdp_road cdp_road_local, cdp_road_mpi, cdp_road_nccl;
+
+/* The parcel is there, or has gone: for roads. */
+cdp_status cdp_link_arrived(cdp_link *link, int place);
+void cdp_link_gone(cdp_link *link, int place);
+
+/* link_test.c: send patterns to the next rank and check those of the previous one, byte by byte; fills
+ * link->figures. CDP_UNAVAILABLE with the first wrong byte, or when nothing came until deadline_ns. */
+cdp_status cdp_link_test(cdp_link *link, int64_t deadline_ns);
+
+/* link_headers.c */
+cdp_status cdp_headers_open(cdp_link *link);
+void cdp_headers_close(cdp_link *link);
+cdp_status cdp_headers_send(cdp_link *link, const void *bytes, size_t n_bytes);
+cdp_status cdp_headers_take(cdp_link *link, const void **bytes_out, size_t *n_bytes_out);
+cdp_status cdp_headers_poll(cdp_link *link);
+
+/* "WHAT rank PEER: MPI's text". */
+cdp_status cdp_fail_peer(const char *what, int peer, int code);
+
+/* Take back a posted receive, or tell MPI that nobody will ask for the end of a send. */
+void cdp_drop_request(MPI_Request *request, bool is_recv);

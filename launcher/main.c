@@ -101,7 +101,17 @@ static cdp_status begin(cdp_options *options, cdp_world *world, cdp_status parse
     return CDP_OK;
 }
 
-static cdp_status run_job(cdp_options *options, cdp_world *world, bool *is_alone) {
+/* What a rank that leaves alone says of itself: its number, and its GPU where it has one. */
+static void name_self(char *out, size_t out_size, const cdp_run *run, int rank) {
+    if (run->choice.gpu.uuid[0] != '\0')
+        snprintf(out, out_size, "rank %d (GPU %d %s, %s)", rank, run->choice.gpu.index, run->choice.gpu.name,
+                 run->choice.gpu.uuid);
+    else
+        snprintf(out, out_size, "rank %d", rank);
+}
+
+static cdp_status run_job(cdp_options *options, cdp_world *world, bool *is_alone, char *self,
+                          size_t self_size) {
     cdp_run run = {0};
     cdp_status st = CDP_OK;
     if (options->command == CDP_DEVICES)
@@ -110,6 +120,7 @@ static cdp_status run_job(cdp_options *options, cdp_world *world, bool *is_alone
          : options->command == CDP_BENCH ? cdp_job_bench(&run, options, world)
                                          : cdp_job_generate(&run, options, world);
     *is_alone = run.is_alone;
+    name_self(self, self_size, &run, cdp_world_rank(world));
     if (!run.is_alone)
         cdp_run_close(&run);
     return st;
@@ -140,11 +151,12 @@ static int world_main(cdp_options *options, cdp_status parsed, int argc, char **
     }
     const int rank = cdp_world_rank(world);
     bool is_alone = false;
+    char self[192] = "";
     st = begin(options, world, parsed, argc, argv);
     if (st == CDP_OK)
-        st = run_job(options, world, &is_alone);
+        st = run_job(options, world, &is_alone, self, sizeof self);
     if (is_alone) { /* nobody else knows: no MPI call may follow */
-        fprintf(stderr, "cdpipe: error: rank %d: %s\n", rank, cdp_error_message());
+        fprintf(stderr, "cdpipe: error: %s: %s\n", self, cdp_error_message());
         fflush(NULL);
         cdp_watchdog_has_spoken(world); /* one line is enough: the others need not name this rank again */
         _exit(st);
@@ -205,6 +217,11 @@ int main(int argc, char **argv) {
                           (options.command == CDP_DEVICES && !cdp_world_has_launcher());
     if (parsed == CDP_OK && is_alone)
         return alone_main(&options);
+    if (parsed == CDP_OK && !cdp_world_has_launcher() && options.np == 0 &&
+        cdp_place_n_gpus(&options.np, &options) != CDP_OK) {
+        print_error();
+        return CDP_UNAVAILABLE;
+    }
     if (parsed == CDP_OK && cdp_self_start_wanted(&options)) {
         int exit_code = 0;
         const cdp_status st = cdp_self_start(&exit_code, &options, argc, argv);

@@ -46,7 +46,8 @@ typedef struct cdp_options {
     const char *model, *dtype, *kv_dtype;
     int ctx; /* 0: not given */
 
-    const char *device, *device_map, *max_gpu_memory, *gpus, *cpu_tier;
+    const char *device, *device_map, *max_gpu_memory, *gpus, *cpu_tier, *road;
+    bool allow_shared_gpu;
     int device_id;             /* -1: not given */
     int num_gpus, np, threads; /* 0: not given */
     double gpu_memory_fraction;

@@ -57,18 +57,34 @@ static int place_of(const cdp_pipeline *p, uint64_t id) {
     return (int)(id % (uint64_t)p->n_seats);
 }
 
-static cdp_status open_link(cdp_pipeline *p) {
-    const cdp_plan *plan = p->options.plan;
-    int active[CDP_MAX_RANKS], n = 0;
+static cdp_packet_limits limits_of(const cdp_plan *plan, const cdp_model_card *card) {
+    const cdp_run_shape *run = &plan->run;
+    return (cdp_packet_limits){.max_rows = cdp_step_rows(run),
+                               .max_slots = run->max_batch,
+                               .max_commands = cdp_max_commands(run),
+                               .max_blocks = (int)cdp_blocks_per_sequence(run),
+                               .n_blocks = (int)plan->n_blocks,
+                               .ctx = run->ctx,
+                               .n_layers = card->n_layers,
+                               .max_taps = cdp_tap_rows(run)};
+}
+
+static size_t row_bytes_of(const cdp_plan *plan, const cdp_model_card *card) {
+    return (size_t)card->hidden * cdp_dtype_bytes(cdp_hidden_dtype(&plan->run));
+}
+
+void cdp_pipeline_link(cdp_link_options *out, int *active, const cdp_plan *plan, const cdp_model_card *card) {
+    const cdp_packet_limits limits = limits_of(plan, card);
+    int n = 0;
     for (int i = 0; i < plan->n_stages; i++)
         if (!plan->stages[i].is_idle)
             active[n++] = i;
-    const cdp_link_options options = {.device = p->options.device,
-                                      .n_active = n,
-                                      .active = active,
-                                      .n_places = p->n_seats,
-                                      .max_header_bytes = cdp_packet_max_bytes(&p->limits)};
-    return cdp_link_open(&p->link, p->options.world, &options);
+    *out = (cdp_link_options){.n_active = n,
+                              .active = active,
+                              .n_places = cdp_n_slots(&plan->run),
+                              .max_header_bytes = cdp_packet_max_bytes(&limits),
+                              .max_data_bytes = (size_t)cdp_seat_bytes(card, &plan->run),
+                              .on_gpu = plan->run.on_gpu};
 }
 
 static cdp_status open_seats(cdp_pipeline *p) {
@@ -94,20 +110,13 @@ cdp_status cdp_pipeline_open(cdp_pipeline **out, const cdp_pipeline_options *opt
     const cdp_run_shape *run = &options->plan->run;
     p->options = *options;
     p->n_seats = cdp_n_slots(run);
-    p->row_bytes = (size_t)options->card->hidden * cdp_dtype_bytes(cdp_hidden_dtype(run));
-    p->limits = (cdp_packet_limits){.max_rows = cdp_step_rows(run),
-                                    .max_slots = run->max_batch,
-                                    .max_commands = cdp_max_commands(run),
-                                    .max_blocks = (int)cdp_blocks_per_sequence(run),
-                                    .n_blocks = (int)options->plan->n_blocks,
-                                    .ctx = run->ctx,
-                                    .n_layers = options->card->n_layers,
-                                    .max_taps = cdp_tap_rows(run)};
+    p->row_bytes = row_bytes_of(options->plan, options->card);
+    p->limits = limits_of(options->plan, options->card);
+    p->link = options->link;
     p->is_first = options->stage_number == 0;
     p->is_last = options->stage_number == options->plan->n_active - 1;
     cdp_status st = CDP_OK;
     CDP_TRY_GOTO(open_seats(p), st, done);
-    CDP_TRY_GOTO(open_link(p), st, done);
     *out = p;
     return CDP_OK;
 done:
@@ -118,7 +127,6 @@ done:
 void cdp_pipeline_close(cdp_pipeline *p) {
     if (p == NULL)
         return;
-    cdp_link_close(p->link);
     for (int i = 0; p->seats != NULL && i < p->n_seats; i++) {
         cdp_seat_close(&p->seats[i].stage);
         cdp_home_close(&p->seats[i].home);
@@ -492,8 +500,4 @@ cdp_status cdp_pipeline_mark(cdp_pipeline *p) {
 int cdp_pipeline_marks_of(const cdp_pipeline *p, cdp_pipeline_times *out) {
     memcpy(out, p->marks, (size_t)p->n_marks * sizeof *out);
     return p->n_marks;
-}
-
-const char *cdp_pipeline_road(const cdp_pipeline *p) {
-    return cdp_link_road(p->link);
 }

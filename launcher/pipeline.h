@@ -39,7 +39,12 @@ typedef struct cdp_pipeline_options {
     int rank;         /* index into plan->stages */
     cdp_stage *stage;
     cdp_vocab *vocab; /* rank 0, else NULL */
+    cdp_link *link;   /* opened with cdp_pipeline_link */
 } cdp_pipeline_options;
+
+/* What the link of this plan's ring must carry; active (CDP_MAX_RANKS) is filled and out->active points to
+ * it. Road, device and time are the caller's. */
+void cdp_pipeline_link(cdp_link_options *out, int *active, const cdp_plan *plan, const cdp_model_card *card);
 
 /* The logits of one state of a home row. */
 typedef struct cdp_home_logits {
@@ -55,7 +60,7 @@ typedef struct cdp_home_logits {
  * whose head differs, may let later rows pass. */
 typedef cdp_status (*cdp_logits_sink)(void *of, const cdp_home_logits *home, int *ask_out);
 
-/* Open the link and the seats. Collective over the active ranks. The caller closes *out. */
+/* Open the seats. The caller closes *out. */
 cdp_status cdp_pipeline_open(cdp_pipeline **out, const cdp_pipeline_options *options);
 void cdp_pipeline_close(cdp_pipeline *pipeline); /* NULL is fine */
 
@@ -121,5 +126,3 @@ cdp_status cdp_pipeline_mark(cdp_pipeline *pipeline);
 
 /* The marks of this rank so far: at most CDP_MAX_MARKS into out; returns how many. */
 int cdp_pipeline_marks_of(const cdp_pipeline *pipeline, cdp_pipeline_times *out);
-
-const char *cdp_pipeline_road(const cdp_pipeline *pipeline);

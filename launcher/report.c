@@ -16,7 +16,7 @@ void cdp_report_start(const cdp_run *run) {
     cdp_note("model %s: %s, %d layers, %s, ctx %d, chunk %d, hidden as %s, road %s", run->options->model,
              run->card->model_type, run->card->n_layers, cdp_dtype_name(run->plan->run.dtype),
              run->plan->run.ctx, run->plan->run.chunk, cdp_dtype_name(cdp_hidden_dtype(&run->plan->run)),
-             cdp_pipeline_road(run->pipeline));
+             cdp_link_road(run->link));
     cdp_plan_print(run->plan, run->card);
 }
 
@@ -127,12 +127,13 @@ static void print_ranks(const cdp_run *run) {
     for (int rank = 0; rank < run->plan->n_stages; rank++) {
         const cdp_rank_report *r = &run->reports[rank];
         printf("%s{\"rank\": %d, \"planned_bytes\": %" PRIu64 ", \"peak_bytes\": %" PRIu64
-               ", \"steps\": %" PRIu64 ", \"rows\": %" PRIu64
+               ", \"slab_bytes\": %" PRIu64 ", \"slab_used_bytes\": %" PRIu64 ", \"steps\": %" PRIu64
+               ", \"rows\": %" PRIu64
                ", \"busy_s\": %.6f, \"wait_s\": %.6f, \"send_s\": %.6f, \"layers_s\": %.6f, "
                "\"head_s\": %.6f, \"sent_bytes\": %" PRIu64 "}",
-               rank > 0 ? ", " : "", rank, run->plan->stages[rank].bytes.total, r->peak_bytes,
-               r->times.n_steps, r->times.n_rows, r->times.busy_s, r->times.wait_s, r->times.send_s,
-               r->times.layers_s, r->times.head_s, r->times.n_sent_bytes);
+               rank > 0 ? ", " : "", rank, run->plan->stages[rank].bytes.total, r->peak_bytes, r->slab_bytes,
+               r->slab_used_bytes, r->times.n_steps, r->times.n_rows, r->times.busy_s, r->times.wait_s,
+               r->times.send_s, r->times.layers_s, r->times.head_s, r->times.n_sent_bytes);
     }
     printf("]");
 }

@@ -13,11 +13,6 @@
 #include "planner/file.h"
 #include "planner/roles.h"
 
-enum {
-    DEFAULT_CHUNK = 128
-}; /* prompt tokens of a step on the CPU device: some 50 MB of scratch at 8 B, and
-      long enough that weights are read once for many rows */
-
 /* The end of a phase: everyone's verdict. */
 #define AGREE(run, call)                                                                                     \
     do {                                                                                                     \
@@ -68,11 +63,37 @@ static cdp_dtype dtype_of(const char *word, cdp_dtype otherwise) {
                                        : otherwise;
 }
 
-/* This rank's place, and the tier that all ranks have. */
+/* The kind of device that all ranks have: where nobody asks for one, a rank without a GPU decides for the
+ * CPU. */
+static cdp_status agree_kind(cdp_run *run) {
+    int64_t kind = run->choice.kind, most = -kind;
+    CDP_TRY(cdp_world_min(run->world, &kind));
+    CDP_TRY(cdp_world_min(run->world, &most));
+    if (kind != -most)
+        cdp_note("not every rank sees a GPU: all take the CPU (--device cuda insists)");
+    run->choice.kind = (cdp_device_kind)kind;
+    return CDP_OK;
+}
+
+/* This rank's GPU, with a context and nothing else on it yet. */
+static cdp_status open_gpu(cdp_run *run) {
+    CDP_TRY(cdp_place_choose(&run->choice, run->options, run->world, run->choice.kind));
+    if (run->choice.kind == CDP_DEVICE_CPU || run->choice.is_idle)
+        return CDP_OK;
+    return cdp_device_open_cuda(&run->device, &(cdp_cuda_options){.index = run->choice.gpu.index});
+}
+
+/* Every rank has its context by now and nobody has allocated: what is free is free for stages. */
 static cdp_status find_place(cdp_run *run, cdp_place *place) {
     run->n_threads = cdp_place_threads(run->options, run->world);
     CDP_TRY(cdp_place_tier(&run->tier, run->options));
-    return cdp_place_find(place, run->options, run->world, run->n_threads, run->tier);
+    run->free_bytes = run->choice.is_idle ? 0 : cdp_cpu_free_bytes();
+    if (run->device != NULL)
+        CDP_TRY(cdp_device_free_bytes(run->device, &run->free_bytes));
+    const bool is_cpu = run->choice.kind == CDP_DEVICE_CPU;
+    cdp_place_fill(place, &run->choice, run->n_threads, run->tier, run->free_bytes,
+                   is_cpu ? cdp_world_local_size(run->world) : run->n_sharing);
+    return CDP_OK;
 }
 
 static cdp_status make_plan(cdp_run *run, const cdp_place *places, int n_tokens, int max_batch) {
@@ -90,9 +111,10 @@ static cdp_status make_plan(cdp_run *run, const cdp_place *places, int n_tokens,
                                    .kv_dtype = dtype_of(o->kv_dtype, dtype),
                                    .ctx = o->ctx > 0 ? o->ctx : n_tokens,
                                    .max_batch = max_batch > 0 ? max_batch : 1,
-                                   .chunk = o->chunk > 0 ? o->chunk : DEFAULT_CHUNK,
+                                   .chunk = cdp_place_chunk(o, run->choice.kind),
                                    .n_ranks = run->size,
-                                   .n_taps = run->n_taps};
+                                   .n_taps = run->n_taps,
+                                   .on_gpu = run->choice.kind == CDP_DEVICE_CUDA};
     cdp_status st = CDP_OK;
     if (o->max_gpu_memory != NULL)
         CDP_TRY_GOTO(
@@ -152,23 +174,47 @@ static uint64_t device_progress(void *of) {
     return cdp_device_progress(of);
 }
 
-static cdp_status take_memory(cdp_run *run) {
-    if (run->stage_number < 0)
-        return CDP_OK;
+/* The last look before anything is allocated; an idle rank gives back what it has. */
+static cdp_status open_device(cdp_run *run) {
     const cdp_stage_plan *mine = &run->plan->stages[run->rank];
-    CDP_TRY(cdp_fault_pass("alloc"));
+    if (run->stage_number < 0) {
+        cdp_device_close(run->device);
+        run->device = NULL;
+        return CDP_OK;
+    }
     if (mine->bytes.total > mine->place.free_bytes) /* a budget may be given that the machine does not have */
         return cdp_fail(CDP_UNAVAILABLE,
                         "stage needs %.2f GiB, %s has %.2f GiB free: try a smaller --ctx or one more rank",
                         (double)mine->bytes.total / 0x1p30, mine->place.label,
                         (double)mine->place.free_bytes / 0x1p30);
-    const cdp_cpu_options device = {.n_threads = run->n_threads, .tier = run->tier};
+    if (run->choice.kind == CDP_DEVICE_CUDA)
+        return CDP_OK; /* it is open */
+    return cdp_device_open_cpu(&run->device,
+                               &(cdp_cpu_options){.n_threads = run->n_threads, .tier = run->tier});
+}
+
+/* Collective: a fault of this rank's own is told in the agreement before it. */
+static cdp_status open_link(cdp_run *run) {
+    cdp_link_options link;
+    int active[CDP_MAX_RANKS];
+    cdp_pipeline_link(&link, active, run->plan, run->card);
+    link.device = run->device;
+    link.road = run->options->road;
+    link.timeout_s = run->options->step_timeout;
+    return cdp_link_open(&run->link, run->world, &link);
+}
+
+static cdp_status take_memory(cdp_run *run) {
+    if (run->stage_number < 0)
+        return CDP_OK;
+    const cdp_stage_plan *mine = &run->plan->stages[run->rank];
+    CDP_TRY(cdp_fault_pass("alloc"));
     const cdp_loader_options loader = {.n_readers = CDP_LOAD_READERS,
                                        .checks_values = run->options->check_weights,
                                        .on_block = on_block,
                                        .of = run->world};
-    CDP_TRY(cdp_device_open_cpu(&run->device, &device));
-    CDP_TRY(cdp_loader_open(&run->loader, run->index, &loader));
+    CDP_TRY(cdp_device_reserve(run->device, cdp_slab_bytes(&mine->bytes)));
+    CDP_TRY(cdp_loader_open(&run->loader, run->device, run->index, &loader));
     CDP_TRY(
         cdp_stage_open(&run->stage, run->device, run->card, run->plan, run->rank, run->index, run->loader));
     if (run->rank == 0)
@@ -210,8 +256,8 @@ static cdp_status open_ring(cdp_run *run) {
                                           .stage_number = run->stage_number,
                                           .rank = run->rank,
                                           .stage = run->stage,
-                                          .vocab = run->vocab};
-    CDP_TRY(cdp_fault_pass("comm-init"));
+                                          .vocab = run->vocab,
+                                          .link = run->link};
     CDP_TRY(cdp_pipeline_open(&run->pipeline, &options));
     cdp_pipeline_set_span_sink(run->pipeline, on_span, run);
     cdp_watchdog_watch(run->world, device_progress, run->device);
@@ -224,9 +270,16 @@ static cdp_status open_all(cdp_run *run, const cdp_job_spec *job) {
     cdp_place place;
     AGREE(run, read_files(run, job));
     AGREE(run, compare_files(run));
+    AGREE(run, cdp_place_kind(&run->choice.kind, run->options, run->world));
+    AGREE(run, agree_kind(run));
+    AGREE(run, open_gpu(run));
+    AGREE(run, cdp_place_share(&run->n_sharing, run->options, run->world, &run->choice));
     AGREE(run, find_place(run, &place));
     AGREE(run, decide(run, job, &place));
     AGREE(run, share_plan(run));
+    AGREE(run, open_device(run));
+    AGREE(run, cdp_fault_pass("comm-init"));
+    AGREE(run, open_link(run));
     const int64_t began = cdp_now_ns();
     AGREE(run, take_memory(run));
     AGREE(run, load_weights(run));
@@ -263,6 +316,21 @@ static cdp_status work(cdp_run *run, const cdp_job_spec *job) {
     return st != CDP_OK ? st : stopped;
 }
 
+/* What the stage really took. On a GPU that is everything that went since the context was there, libraries
+ * too; where others share it, only what this rank allocated. */
+static cdp_status measure_memory(cdp_run *run, cdp_rank_report *out) {
+    out->peak_bytes = cdp_process_peak_bytes();
+    if (run->device == NULL || cdp_device_kind_of(run->device) != CDP_DEVICE_CUDA)
+        return CDP_OK;
+    uint64_t free_now = 0;
+    CDP_TRY(cdp_device_free_bytes(run->device, &free_now));
+    cdp_device_slab(run->device, &out->slab_used_bytes, &out->slab_bytes);
+    out->peak_bytes = run->n_sharing > 1           ? cdp_device_peak(run->device)
+                      : run->free_bytes > free_now ? run->free_bytes - free_now
+                                                   : 0;
+    return CDP_OK;
+}
+
 static cdp_status gather_reports(cdp_run *run) {
     cdp_rank_report *mine = calloc(1, sizeof *mine);
     run->reports = calloc((size_t)run->size, sizeof *run->reports);
@@ -271,7 +339,7 @@ static cdp_status gather_reports(cdp_run *run) {
         st = cdp_fail(CDP_SYSTEM, "no memory for the reports of %d ranks", run->size);
         goto done;
     }
-    mine->peak_bytes = cdp_process_peak_bytes();
+    CDP_TRY_GOTO(measure_memory(run, mine), st, done);
     if (run->pipeline != NULL) {
         mine->times = cdp_pipeline_times_of(run->pipeline);
         mine->n_marks = cdp_pipeline_marks_of(run->pipeline, mine->marks);
@@ -300,6 +368,7 @@ void cdp_run_close(cdp_run *run) {
     cdp_loader_close(run->loader); /* its readers still write into the stage when a load has failed */
     cdp_engine_close(run->engine);
     cdp_pipeline_close(run->pipeline);
+    cdp_link_close(run->link);
     cdp_vocab_close(run->vocab);
     cdp_stage_close(run->stage);
     cdp_device_close(run->device);

@@ -1,6 +1,7 @@
 /* launcher/run.h - from options to a ring that is ready: one start-up phase, one verdict.
  *
- *     arguments -> files -> text -> places -> plan -> memory -> weights -> links -> the job -> report -> end
+ *     arguments -> files -> devices -> text -> plan -> links -> memory -> weights -> ring -> the job ->
+ * report -> end
  *
  * Each phase ends in an agreement of all ranks (comm/world.h), so one rank never goes on alone: a fault that
  * one rank finds ends every rank with the same code after one line of rank 0. Rank 0 reads text and plans;
@@ -11,6 +12,7 @@
 #include "comm/world.h"
 #include "launcher/engine.h"
 #include "launcher/options.h"
+#include "launcher/place.h"
 #include "launcher/text/tokenizer.h"
 #include "planner/plan.h"
 #include "planner/tensor_index.h"
@@ -30,7 +32,8 @@ typedef struct cdp_job_spec {
 
 /* How each rank fared, known on every rank at the end. */
 typedef struct cdp_rank_report {
-    uint64_t peak_bytes; /* resident set, from the operating system */
+    uint64_t peak_bytes; /* CPU: resident set, from the operating system; GPU: what went of its free memory */
+    uint64_t slab_used_bytes, slab_bytes; /* GPU: of the stage's one piece; equal when the plan was right */
     cdp_pipeline_times times, marks[CDP_MAX_MARKS];
     int n_marks;
 } cdp_rank_report;
@@ -48,7 +51,11 @@ struct cdp_run {
     cdp_plan *plan;
     int n_taps; /* rank 0: states a home row may bring along, which `prepare` sets before the plan is made */
     int stage_number; /* place in the ring of active ranks; -1: idle */
+    cdp_choice choice;
+    int n_sharing;       /* ranks on this rank's GPU */
+    uint64_t free_bytes; /* of the device, before anyone allocates */
     cdp_device *device;
+    cdp_link *link;
     cdp_loader *loader;
     cdp_stage *stage;
     cdp_vocab *vocab;

@@ -4,16 +4,36 @@
 #include <mpi.h>
 #include <string.h>
 
+#include "comm/link.h"
+#include "kernels/gpu.h"
+
 const char *cdp_version(void) {
     return CDPIPE_VERSION " (" CDPIPE_COMMIT ")";
 }
 
-/* What CMake saw; the stages of this version compute on CPUs whatever it is. */
-static void print_seen(FILE *to, const char *name, const char *version) {
-    if (*version != '\0')
-        fprintf(to, "%-9s %s found at build, not used: this version computes on CPUs\n", name, version);
+static void print_cuda(FILE *to) {
+    const cdp_cuda_versions v = cdp_cuda_versions_of();
+    if (v.build == 0) {
+        fprintf(to, "CUDA      not in this build%s\n",
+                *CDPIPE_CUDA_VERSION != '\0' ? ", though the toolkit was found" : "");
+        return;
+    }
+    fprintf(to, "CUDA      built with %d.%d, running %d.%d, ", v.build / 1000, v.build % 1000 / 10,
+            v.runtime / 1000, v.runtime % 1000 / 10);
+    if (v.driver > 0)
+        fprintf(to, "driver for up to %d.%d\n", v.driver / 1000, v.driver % 1000 / 10);
     else
-        fprintf(to, "%-9s not found at build\n", name);
+        fprintf(to, "no driver on this machine\n");
+}
+
+static void print_nccl(FILE *to) {
+    int build, run;
+    cdp_nccl_versions(&build, &run);
+    if (build == 0)
+        fprintf(to, "NCCL      not in this build\n");
+    else
+        fprintf(to, "NCCL      built with %d.%d.%d, running %d.%d.%d\n", build / 10000, build / 100 % 100,
+                build % 100, run / 10000, run / 100 % 100, run % 100);
 }
 
 void cdp_version_print(FILE *to) {
@@ -26,6 +46,6 @@ void cdp_version_print(FILE *to) {
     fprintf(to, "MPI       built with %d.%d, running %s\n", MPI_VERSION, MPI_SUBVERSION, library);
     fprintf(to, "cJSON     built with %d.%d.%d, running %s\n", CJSON_VERSION_MAJOR, CJSON_VERSION_MINOR,
             CJSON_VERSION_PATCH, cJSON_Version());
-    print_seen(to, "CUDA", CDPIPE_CUDA_VERSION);
-    print_seen(to, "NCCL", CDPIPE_NCCL_VERSION);
+    print_cuda(to);
+    print_nccl(to);
 }

@@ -11,7 +11,7 @@
 #include "planner/file.h"
 #include "planner/memory.h"
 
-/* One piece of one tensor, at most CDP_LOAD_STAGING_BYTES in the file. */
+/* One piece of one tensor, at most CDP_LOAD_STAGING_BYTES in the file and in its place. */
 typedef struct block {
     const cdp_tensor_entry *entry;
     uint64_t offset; /* in the file */
@@ -20,7 +20,20 @@ typedef struct block {
     cdp_dtype to_dtype;
 } block;
 
+enum { LANES = 2 }; /* pinned slots of a reader: it fills one while the other is on its way to the GPU */
+
+/* A reader thread and the memory it fills. */
+typedef struct reader {
+    cdp_loader *loader;
+    pthread_t thread;
+    int number;
+    int next_lane;       /* of its own LANES */
+    unsigned char *file; /* staging of values that change form */
+    void *pinned[LANES]; /* NULL where the device's memory is the host's */
+} reader;
+
 struct cdp_loader {
+    cdp_device *device;
     const cdp_tensor_index *index;
     cdp_loader_options options;
     int *fds;
@@ -30,19 +43,22 @@ struct cdp_loader {
     _Atomic uint64_t n_read;
     atomic_size_t next, n_finished;
     atomic_bool is_stopping;
-    pthread_t *readers;
+    reader *readers; /* (n_readers) */
     int n_started;
     pthread_mutex_t lock; /* guards the failure */
     cdp_status failed;
     char message[1024];
 };
 
-cdp_status cdp_loader_open(cdp_loader **out, const cdp_tensor_index *index,
+cdp_status cdp_loader_open(cdp_loader **out, cdp_device *device, const cdp_tensor_index *index,
                            const cdp_loader_options *options) {
     *out = NULL;
+    if (options->n_readers * LANES > CDP_UPLOAD_LANES)
+        return cdp_fail(CDP_INTERNAL, "%d readers, %d at most", options->n_readers, CDP_UPLOAD_LANES / LANES);
     cdp_loader *loader = calloc(1, sizeof *loader);
     if (loader == NULL)
         return cdp_fail(CDP_SYSTEM, "no memory for the loader");
+    loader->device = device;
     loader->index = index;
     loader->options = *options;
     pthread_mutex_init(&loader->lock, NULL);
@@ -92,7 +108,7 @@ cdp_status cdp_loader_add(cdp_loader *loader, const cdp_tensor_entry *entry, con
     if (first + n > (size_t)to->rows * (size_t)to->cols)
         return cdp_fail(CDP_INTERNAL, "tensor \"%s\" of %zu values does not fit at row %d of (%d, %d)",
                         entry->name, n, first_row, to->rows, to->cols);
-    const size_t step = CDP_LOAD_STAGING_BYTES / width;
+    const size_t step = CDP_LOAD_STAGING_BYTES / (width > to_width ? width : to_width);
     for (size_t at = 0; at < n; at += step) {
         const block b = {entry, entry->offset + at * width, n - at < step ? n - at : step,
                          (char *)to->data + (first + at) * to_width, to->dtype};
@@ -102,23 +118,41 @@ cdp_status cdp_loader_add(cdp_loader *loader, const cdp_tensor_entry *entry, con
     return CDP_OK;
 }
 
-static cdp_status check_values(const block *b) {
+static cdp_status check_values(const block *b, const void *values) {
     for (size_t i = 0; i < b->n; i++)
-        if (!isfinite(cdp_load(b->to, b->to_dtype, i)))
+        if (!isfinite(cdp_load(values, b->to_dtype, i)))
             return cdp_fail(CDP_BAD_MODEL, "tensor \"%s\" holds a value that is not finite", b->entry->name);
     return CDP_OK;
 }
 
-static cdp_status read_block(cdp_loader *loader, const block *b, unsigned char *staging) {
-    const size_t n_bytes = b->n * cdp_dtype_bytes(b->entry->dtype);
+/* The values of a block, in the dtype they are held in, at `to` in host memory. */
+static cdp_status read_values(const reader *r, const block *b, void *to) {
+    const cdp_loader *loader = r->loader;
     const bool is_direct = b->entry->dtype == b->to_dtype;
     CDP_TRY(cdp_file_read_at(loader->fds[b->entry->file], loader->index->files[b->entry->file].path,
-                             is_direct ? b->to : staging, n_bytes, b->offset));
+                             is_direct ? to : r->file, b->n * cdp_dtype_bytes(b->entry->dtype), b->offset));
     for (size_t i = 0; !is_direct && i < b->n; i++)
-        cdp_store(b->to, b->to_dtype, i, cdp_load(staging, b->entry->dtype, i));
-    if (loader->options.checks_values)
-        CDP_TRY(check_values(b));
-    atomic_fetch_add(&loader->n_read, n_bytes);
+        cdp_store(to, b->to_dtype, i, cdp_load(r->file, b->entry->dtype, i));
+    return loader->options.checks_values ? check_values(b, to) : CDP_OK;
+}
+
+/* By way of the slot whose last copy is the longest ago. */
+static cdp_status read_and_upload(reader *r, const block *b) {
+    const int slot = r->next_lane, lane = r->number * LANES + slot;
+    r->next_lane = (slot + 1) % LANES;
+    CDP_TRY(cdp_device_uploaded(r->loader->device, lane));
+    CDP_TRY(read_values(r, b, r->pinned[slot]));
+    return cdp_device_upload(r->loader->device, lane, b->to, r->pinned[slot],
+                             b->n * cdp_dtype_bytes(b->to_dtype));
+}
+
+static cdp_status read_block(reader *r, const block *b) {
+    cdp_loader *loader = r->loader;
+    if (cdp_device_is_host(loader->device))
+        CDP_TRY(read_values(r, b, b->to));
+    else
+        CDP_TRY(read_and_upload(r, b));
+    atomic_fetch_add(&loader->n_read, b->n * cdp_dtype_bytes(b->entry->dtype));
     return loader->options.on_block == NULL ? CDP_OK : loader->options.on_block(loader->options.of);
 }
 
@@ -133,28 +167,52 @@ static void keep_failure(cdp_loader *loader, cdp_status st) {
     atomic_store(&loader->is_stopping, true);
 }
 
-static void *reader_main(void *argument) {
-    cdp_loader *loader = argument;
-    unsigned char *staging = malloc(CDP_LOAD_STAGING_BYTES);
-    cdp_status st =
-        staging == NULL ? cdp_fail(CDP_SYSTEM, "no memory for a reader's staging buffer") : CDP_OK;
-    while (st == CDP_OK && !atomic_load(&loader->is_stopping)) {
+/* Blocks until there are none; what is still on its way to the GPU is waited for before they count. */
+static cdp_status read_blocks(reader *r) {
+    cdp_loader *loader = r->loader;
+    size_t n = 0;
+    r->file = malloc(CDP_LOAD_STAGING_BYTES);
+    if (r->file == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for a reader's staging buffer");
+    while (!atomic_load(&loader->is_stopping)) {
         const size_t number = atomic_fetch_add(&loader->next, 1);
         if (number >= loader->n_blocks)
             break;
-        st = read_block(loader, &loader->blocks[number], staging);
-        if (st == CDP_OK)
-            atomic_fetch_add(&loader->n_finished, 1);
+        CDP_TRY(read_block(r, &loader->blocks[number]));
+        n++;
     }
+    for (int i = 0; i < LANES; i++)
+        CDP_TRY(cdp_device_uploaded(loader->device, r->number * LANES + i));
+    atomic_fetch_add(&loader->n_finished, n);
+    return CDP_OK;
+}
+
+static void *reader_main(void *argument) {
+    reader *r = argument;
+    const cdp_status st = read_blocks(r);
     if (st != CDP_OK)
-        keep_failure(loader, st);
-    free(staging);
+        keep_failure(r->loader, st);
+    free(r->file);
+    r->file = NULL;
     return NULL;
 }
 
-cdp_status cdp_loader_start(cdp_loader *loader) {
+/* Pinned on the main thread: pinning is slow, and holds up other threads of the process. */
+static cdp_status pin_slots(cdp_loader *loader) {
     for (int i = 0; i < loader->options.n_readers; i++) {
-        const int error = pthread_create(&loader->readers[i], NULL, reader_main, loader);
+        loader->readers[i] = (reader){.loader = loader, .number = i};
+        for (int slot = 0; slot < LANES && !cdp_device_is_host(loader->device); slot++)
+            CDP_TRY(cdp_device_host_alloc(loader->device, &loader->readers[i].pinned[slot],
+                                          CDP_LOAD_STAGING_BYTES));
+    }
+    return CDP_OK;
+}
+
+cdp_status cdp_loader_start(cdp_loader *loader) {
+    CDP_TRY(pin_slots(loader));
+    for (int i = 0; i < loader->options.n_readers; i++) {
+        reader *r = &loader->readers[i];
+        const int error = pthread_create(&r->thread, NULL, reader_main, r);
         if (error != 0)
             return cdp_fail(CDP_SYSTEM, "reader thread %d cannot start: %s", i, strerror(error));
         loader->n_started++;
@@ -180,7 +238,10 @@ void cdp_loader_close(cdp_loader *loader) {
         return;
     atomic_store(&loader->is_stopping, true);
     for (int i = 0; i < loader->n_started; i++)
-        pthread_join(loader->readers[i], NULL);
+        pthread_join(loader->readers[i].thread, NULL);
+    for (int i = 0; loader->readers != NULL && i < loader->options.n_readers; i++)
+        for (int slot = 0; slot < LANES; slot++)
+            cdp_device_host_free(loader->device, loader->readers[i].pinned[slot]);
     for (int i = 0; loader->fds != NULL && i < loader->index->n_files; i++)
         if (loader->fds[i] >= 0)
             close(loader->fds[i]);

@@ -3,9 +3,14 @@
  *
  *     open(index) -> add(entry, tensor, first_row) ... -> start -> poll, poll, ... done -> close
  *
- * A block whose dtype is the file's is read straight into its final place; one that changes form passes a
- * staging buffer of the reader (CDP_LOAD_STAGING_BYTES each, counted in the plan). The main thread only
- * polls.
+ * On the CPU a block whose dtype is the file's is read straight into its final place; one that changes form
+ * passes a staging buffer of the reader (CDP_LOAD_STAGING_BYTES each, counted in the plan). On a GPU every
+ * block passes one of two pinned slots of its reader, which is filled while the other one is copied:
+ *
+ *     reader     [ pread slot 0 ][ pread slot 1 ][ pread slot 0 ] ...
+ *     its lane                   [copy slot 0]   [copy slot 1]
+ *
+ * The main thread only polls.
  */
 #pragma once
 
@@ -21,8 +26,8 @@ typedef struct cdp_loader_options {
     void *of;
 } cdp_loader_options;
 
-/* The index must outlive the loader. */
-cdp_status cdp_loader_open(cdp_loader **out, const cdp_tensor_index *index,
+/* Device and index must outlive the loader. */
+cdp_status cdp_loader_open(cdp_loader **out, cdp_device *device, const cdp_tensor_index *index,
                            const cdp_loader_options *options);
 
 /* Fill rows [first_row, ...) of `to` with the whole tensor `entry`, converted to to->dtype. A tensor of one

@@ -3,35 +3,122 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/log.h"
+#include "kernels/gpu.h"
+#include "launcher/jobs/devices.h"
 #include "launcher/jobs/jobs.h"
 #include "launcher/place.h"
 #include "planner/json.h"
 
-static void print_json(const cdp_options *o, int n_threads) {
-    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
-    printf("{\"cuda_visible_devices\": ");
-    if (visible != NULL) {
-        printf("\"");
-        cdp_json_write_string(stdout, visible, strlen(visible));
-        printf("\"");
-    } else {
-        printf("null");
-    }
-    printf(", \"gpus\": [], \"cpu\": {\"name\": \"");
-    cdp_json_write_string(stdout, cdp_cpu_model_name(), strlen(cdp_cpu_model_name()));
-    printf("\", \"cores\": %d, \"threads\": %d, \"tiers\": [", cdp_cpu_usable_cores(), n_threads);
-    for (int t = CDP_TIER_PLAIN; t <= (int)cdp_cpu_best_tier(); t++)
-        printf("%s\"%s\"", t > 0 ? ", " : "", cdp_cpu_tier_name((cdp_cpu_tier)t));
-    printf("], \"free_bytes\": %llu}}\n", (unsigned long long)cdp_cpu_free_bytes());
-    (void)o;
+void cdp_print_quoted(const char *text) {
+    printf("\"");
+    cdp_json_write_string(stdout, text, strlen(text));
+    printf("\"");
 }
 
-static void print_banner(void) {
+/* A GPU as it is shown: what cannot be asked stays empty, with the reason. */
+typedef struct gpu_line {
+    cdp_gpu gpu;
+    uint64_t free_bytes;
+    char why[256]; /* "" when free_bytes is known */
+} gpu_line;
+
+static gpu_line look_at(int index) {
+    gpu_line line = {0};
+    cdp_status st = cdp_gpu_read(&line.gpu, index);
+    if (st == CDP_OK)
+        st = cdp_gpu_free_bytes(&line.free_bytes, index);
+    if (st != CDP_OK)
+        snprintf(line.why, sizeof line.why, "%s", cdp_error_message());
+    cdp_error_clear();
+    return line;
+}
+
+static void print_gpu_json(const gpu_line *line) {
+    const cdp_gpu *g = &line->gpu;
+    printf("{\"id\": %d, \"name\": ", g->index);
+    cdp_print_quoted(g->name);
+    printf(", \"total_bytes\": %llu, \"free_bytes\": ", (unsigned long long)g->total_bytes);
+    if (line->why[0] == '\0')
+        printf("%llu", (unsigned long long)line->free_bytes);
+    else
+        printf("null");
+    printf(", \"compute_capability\": \"%d.%d\", \"multiprocessors\": %d, \"bus\": \"%s\", \"uuid\": \"%s\"}",
+           g->major, g->minor, g->n_sms, g->bus, g->uuid);
+}
+
+static void print_version_json(const char *key, int version) {
+    if (version > 0)
+        printf("\"%s\": \"%d.%d\"", key, version / 1000, version % 1000 / 10);
+    else
+        printf("\"%s\": null", key);
+}
+
+/* All but the closing brace: the ring may follow. */
+static void print_json(int n_gpus, const char *why, int n_threads) {
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    const cdp_cuda_versions v = cdp_cuda_versions_of();
+    printf("{\"cuda_visible_devices\": ");
+    if (visible != NULL)
+        cdp_print_quoted(visible);
+    else
+        printf("null");
+    printf(", \"cuda\": {");
+    print_version_json("build", v.build);
+    printf(", ");
+    print_version_json("runtime", v.runtime);
+    printf(", ");
+    print_version_json("driver", v.driver);
+    printf(", \"note\": ");
+    cdp_print_quoted(why);
+    printf("}, \"gpus\": [");
+    for (int i = 0; i < n_gpus; i++) {
+        const gpu_line line = look_at(i);
+        printf("%s", i > 0 ? ", " : "");
+        print_gpu_json(&line);
+    }
+    printf("], \"cpu\": {\"name\": ");
+    cdp_print_quoted(cdp_cpu_model_name());
+    printf(", \"cores\": %d, \"threads\": %d, \"tiers\": [", cdp_cpu_usable_cores(), n_threads);
+    for (int t = CDP_TIER_PLAIN; t <= (int)cdp_cpu_best_tier(); t++)
+        printf("%s\"%s\"", t > 0 ? ", " : "", cdp_cpu_tier_name((cdp_cpu_tier)t));
+    printf("], \"free_bytes\": %llu}", (unsigned long long)cdp_cpu_free_bytes());
+}
+
+static void print_gpu(const gpu_line *line) {
+    const cdp_gpu *g = &line->gpu;
+    printf("  GPU %-4d %s, %.2f GiB", g->index, g->name, (double)g->total_bytes / 0x1p30);
+    if (line->why[0] == '\0')
+        printf(", %.2f GiB free", (double)line->free_bytes / 0x1p30);
+    printf(", compute capability %d.%d, %d multiprocessors, bus %s, %s\n", g->major, g->minor, g->n_sms,
+           g->bus, g->uuid);
+    if (line->why[0] != '\0')
+        printf("           cannot be used: %s\n", line->why);
+}
+
+static void print_cuda(void) {
+    const cdp_cuda_versions v = cdp_cuda_versions_of();
+    if (v.build == 0)
+        return;
+    printf("  CUDA                  runtime %d.%d, ", v.runtime / 1000, v.runtime % 1000 / 10);
+    if (v.driver > 0)
+        printf("driver for up to %d.%d\n", v.driver / 1000, v.driver % 1000 / 10);
+    else
+        printf("no driver\n");
+}
+
+static void print_banner(int n_gpus, const char *why) {
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
     printf("GPU configuration\n");
     printf("  CUDA_VISIBLE_DEVICES  %s\n", visible != NULL ? visible : "not set");
-    printf("  GPU count             0 (this build computes on the CPU)\n");
+    print_cuda();
+    if (n_gpus > 0)
+        printf("  GPU count             %d\n", n_gpus);
+    else
+        printf("  GPU count             0 (%s)\n", why);
+    for (int i = 0; i < n_gpus; i++) {
+        const gpu_line line = look_at(i);
+        print_gpu(&line);
+    }
     printf("CPU\n");
     printf("  model                 %s\n", cdp_cpu_model_name());
     printf("  cores usable          %d\n", cdp_cpu_usable_cores());
@@ -44,36 +131,24 @@ static void print_banner(void) {
     printf("  memory free           %.2f GiB\n", (double)cdp_cpu_free_bytes() / 0x1p30);
 }
 
-/* One line a rank, gathered to rank 0. */
-static cdp_status print_ranks(const cdp_options *o, cdp_world *world) {
-    cdp_place mine;
-    cdp_cpu_tier tier;
-    char line[256] = "";
-    const int size = cdp_world_size(world), n_threads = cdp_place_threads(o, world);
-    CDP_TRY(cdp_place_tier(&tier, o));
-    CDP_TRY(cdp_place_find(&mine, o, world, n_threads, tier));
-    snprintf(line, sizeof line, "rank %d on %.64s: %s, %.2f GiB free", cdp_world_rank(world),
-             cdp_world_host(world), mine.label, (double)mine.free_bytes / 0x1p30);
-    char *all = calloc((size_t)size, sizeof line);
-    if (all == NULL)
-        return cdp_fail(CDP_SYSTEM, "no memory for %d ranks", size);
-    const cdp_status st = cdp_world_gather(world, all, line, sizeof line);
-    for (int i = 0; st == CDP_OK && cdp_world_rank(world) == 0 && !o->json && i < size; i++)
-        printf("%s\n", all + (size_t)i * sizeof line);
-    free(all);
-    return st;
-}
-
 cdp_status cdp_job_devices(const cdp_options *options, cdp_world *world) {
     const bool speaks = world == NULL || cdp_world_rank(world) == 0;
+    int n_gpus = 0;
+    char why[160] = "";
+    if (speaks)
+        cdp_gpu_count(&n_gpus, why, sizeof why);
     if (speaks && options->json)
-        print_json(options, cdp_place_threads(options, world));
+        print_json(n_gpus, why, cdp_place_threads(options, world));
     else if (speaks)
-        print_banner();
-    cdp_status st = world != NULL && cdp_world_size(world) > 1 ? print_ranks(options, world) : CDP_OK;
-    if (world != NULL)
-        st = cdp_world_agree(world, st);
-    if (st == CDP_OK && fflush(stdout) != 0)
+        print_banner(n_gpus, why);
+    cdp_status st = CDP_OK;
+    if (world != NULL && cdp_world_size(world) > 1) {
+        fflush(stdout); /* what is known is shown, whatever the ring says */
+        st = cdp_world_agree(world, cdp_devices_ring(options, world));
+    }
+    if (speaks && options->json)
+        printf("}\n");
+    if (fflush(stdout) != 0 && st == CDP_OK)
         st = cdp_fail(CDP_IO, "writing the result failed");
     return st;
 }

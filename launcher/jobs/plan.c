@@ -11,8 +11,6 @@
 #include "planner/json.h"
 #include "planner/roles.h"
 
-enum { DEFAULT_CHUNK_CPU = 128, DEFAULT_CHUNK_GPU = 512 };
-
 /* Weights are looked at when they are there; a folder with config.json alone is planned from that. */
 static cdp_status read_model(cdp_model_card *card, const char *dir) {
     cdp_tensor_index *index = NULL;
@@ -29,14 +27,11 @@ static cdp_status read_model(cdp_model_card *card, const char *dir) {
     return st;
 }
 
-/* The GPUs of --gpus, or the place this machine has. */
-static cdp_status find_places(cdp_plan_request *request, const cdp_options *o) {
-    if (o->gpus == NULL) {
-        cdp_cpu_tier tier;
-        CDP_TRY(cdp_place_tier(&tier, o));
-        request->n_places = 1;
-        return cdp_place_find(&request->places[0], o, NULL, cdp_place_threads(o, NULL), tier);
-    }
+/* The GPUs of --gpus, or the places this machine has. */
+static cdp_status find_places(cdp_plan_request *request, cdp_device_kind *kind_out, const cdp_options *o) {
+    *kind_out = CDP_DEVICE_CUDA;
+    if (o->gpus == NULL)
+        return cdp_place_list(request->places, CDP_MAX_RANKS, &request->n_places, kind_out, o);
     cdp_size *sizes = calloc(CDP_MAX_RANKS, sizeof *sizes);
     if (sizes == NULL)
         return cdp_fail(CDP_SYSTEM, "no memory for --gpus");
@@ -62,14 +57,14 @@ static cdp_dtype dtype_of(const char *word, cdp_dtype otherwise) {
 }
 
 static cdp_status fill_request(cdp_plan_request *request, const cdp_options *o, const cdp_model_card *card) {
-    CDP_TRY(find_places(request, o));
+    cdp_device_kind kind;
+    CDP_TRY(find_places(request, &kind, o));
     request->max_ranks = o->num_gpus > 0 ? o->num_gpus : 0;
     request->memory_fraction = o->gpu_memory_fraction;
     request->device_map = o->device_map;
     if (o->max_gpu_memory != NULL)
         CDP_TRY(cdp_size_parse_list(request->budgets, CDP_MAX_RANKS, &request->n_budgets, o->max_gpu_memory));
     const cdp_dtype dtype = dtype_of(o->dtype, card->file_dtype);
-    const bool on_gpu = o->gpus != NULL;
     /* Without --ctx the plan is batch's: the model's own length, or what fits of it. */
     request->ctx_is_limit = o->ctx == 0;
     request->run = (cdp_run_shape){.dtype = dtype,
@@ -80,11 +75,9 @@ static cdp_status fill_request(cdp_plan_request *request, const cdp_options *o, 
                                    .max_batch = o->max_batch == CDP_OPTION_MAX ? 0
                                                 : o->max_batch > 0             ? o->max_batch
                                                                                : 1,
-                                   .chunk = o->chunk > 0 ? o->chunk
-                                            : on_gpu     ? DEFAULT_CHUNK_GPU
-                                                         : DEFAULT_CHUNK_CPU,
+                                   .chunk = cdp_place_chunk(o, kind),
                                    .n_ranks = request->n_places,
-                                   .on_gpu = on_gpu};
+                                   .on_gpu = kind == CDP_DEVICE_CUDA};
     return CDP_OK;
 }
 

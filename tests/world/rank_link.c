@@ -205,17 +205,20 @@ static cdp_status open_link(ring *r, int idle_rank) {
                                              .n_active = n,
                                              .active = active,
                                              .n_places = r->n_places,
-                                             .max_header_bytes = sizeof(step)});
+                                             .max_header_bytes = sizeof(step),
+                                             .max_data_bytes = 4u << 20,
+                                             .road = "auto",
+                                             .timeout_s = 10});
 }
 
 static cdp_status run_ring(ring *r, int idle_rank) {
+    CDP_TRY(open_link(r, idle_rank));
     if (cdp_world_rank(r->world) == idle_rank)
-        return CDP_OK;
+        return r->link == NULL ? CDP_OK : cdp_fail(CDP_INTERNAL, "an idle rank has a link");
     for (int i = 0; i < r->n_places; i++) {
         r->seats[i].data = malloc(MOST_BYTES + 1);
         r->seats[i].home = malloc(MOST_BYTES + 1);
     }
-    CDP_TRY(open_link(r, idle_rank));
     while (r->ended < r->n_steps)
         CDP_TRY(turn(r));
     CDP_TRY(check_traffic(r));
