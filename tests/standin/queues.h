@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <set>
+#include <thread>
 #include <vector>
 
 #include "tests/standin/inside.h"
@@ -34,7 +35,9 @@ struct standin_capture {
     CUgraph_st *graph = nullptr;
     std::set<void *> members;  /* streams that take part */
     std::set<void *> unjoined; /* those with work the origin has not waited for yet */
-    bool forbids = true, is_broken = false;
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
+    std::thread::id thread; /* that began it */
+    bool is_broken = false;
 };
 
 struct CUevent_st {

@@ -49,7 +49,7 @@ cudaError_t standin_enqueue(cudaStream_t stream, const char *name, standin_progr
 
 /* Everything that was counted since the start. */
 typedef struct standin_counts {
-    uint64_t launches, blocks, threads, meetings, copies;
+    uint64_t launches, blocks, threads, meetings, copies, products;
     uint64_t faults; /* faults the stand-in found by itself, each with a line on stderr */
 } standin_counts;
 standin_counts standin_count(void);

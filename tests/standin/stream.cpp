@@ -53,7 +53,6 @@ struct state {
     standin_order order = STANDIN_ASCENDING;
     int late_ms = 1;
     std::vector<std::unique_ptr<standin_capture>> ended;
-    int n_captures = 0; /* that forbid calls of every thread */
     cudaError_t sticky = cudaSuccess;
 };
 
@@ -439,15 +438,21 @@ void standin_event_sync(CUevent_st *event) {
 
 /* ---- capture ---- */
 
+/* A capture in global mode forbids such calls to every thread, one in thread-local mode to its own. */
 cudaError_t standin_forbidden_in_capture(void) {
     state &s = all();
     std::lock_guard<std::mutex> hold(s.lock);
-    if (s.n_captures == 0)
-        return cudaSuccess;
-    for (CUstream_st *stream : s.streams)
-        if (stream->capture != nullptr)
-            stream->capture->is_broken = true;
-    return cudaErrorStreamCaptureUnsupported;
+    cudaError_t code = cudaSuccess;
+    for (CUstream_st *stream : s.streams) {
+        standin_capture *const capture = stream->capture;
+        if (capture == nullptr || capture->mode == cudaStreamCaptureModeRelaxed ||
+            (capture->mode == cudaStreamCaptureModeThreadLocal &&
+             capture->thread != std::this_thread::get_id()))
+            continue;
+        capture->is_broken = true;
+        code = cudaErrorStreamCaptureUnsupported;
+    }
+    return code;
 }
 
 cudaError_t standin_capture_begin(cudaStream_t stream, cudaStreamCaptureMode mode) {
@@ -460,8 +465,8 @@ cudaError_t standin_capture_begin(cudaStream_t stream, cudaStreamCaptureMode mod
     at->capture->origin = at;
     at->capture->graph = new CUgraph_st;
     at->capture->members.insert(at);
-    at->capture->forbids = mode != cudaStreamCaptureModeRelaxed;
-    s.n_captures += at->capture->forbids;
+    at->capture->mode = mode;
+    at->capture->thread = std::this_thread::get_id();
     return cudaSuccess;
 }
 
@@ -481,7 +486,6 @@ cudaError_t standin_capture_end(cudaStream_t stream, CUgraph_st **graph_out) {
                                                           : cudaSuccess;
     for (void *member : capture->members)
         static_cast<CUstream_st *>(member)->capture = nullptr;
-    s.n_captures -= capture->forbids;
     if (code == cudaSuccess)
         *graph_out = capture->graph;
     else
