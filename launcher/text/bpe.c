@@ -1,6 +1,7 @@
 #include "launcher/text/bpe.h"
 
-#define FREE_SLOT UINT64_MAX
+#include "launcher/text/merge.h"
+#include "launcher/text/utf8.h"
 
 /* Printable Latin-1 characters stand for themselves, the other 68 bytes for U+0100 and on. */
 static bool is_own_char(int byte) {
@@ -27,179 +28,254 @@ size_t cdp_byte_char(unsigned char byte, char out[2]) {
     return 2;
 }
 
+/* 0 to 32, 127 to 160, 173: in the order of U+0100 and on. */
 int cdp_char_byte(uint32_t code) {
     if (code < 256)
         return is_own_char((int)code) ? (int)code : -1;
-    uint32_t left = code - 256;
-    for (int byte = 0; byte < 256; byte++)
-        if (!is_own_char(byte) && left-- == 0)
-            return byte;
-    return -1;
+    if (code < 256 + 33)
+        return (int)code - 256;
+    if (code < 256 + 33 + 34)
+        return (int)code - 256 - 33 + 127;
+    return code == 256 + 33 + 34 ? 173 : -1;
 }
 
-static uint64_t pair_of(int32_t left, int32_t right) {
-    return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+static int32_t find_fallback(const cdp_vocabulary *vocabulary, int byte) {
+    static const char digits[] = "0123456789ABCDEF";
+    const char text[] = {'<', '0', 'x', digits[byte >> 4], digits[byte & 15], '>'};
+    return cdp_vocabulary_find(vocabulary, text, sizeof text);
 }
 
-static uint32_t slot_of(const cdp_bpe *bpe, uint64_t pair) {
-    uint32_t slot = (uint32_t)((pair * UINT64_C(0x9E3779B97F4A7C15)) >> 32) & (bpe->n_slots - 1);
-    while (bpe->table[slot].pair != FREE_SLOT && bpe->table[slot].pair != pair)
-        slot = (slot + 1) & (bpe->n_slots - 1);
-    return slot;
-}
-
-cdp_status cdp_bpe_open(cdp_bpe *out, const cdp_vocabulary *vocabulary, size_t n_merges) {
-    *out = (cdp_bpe){.n_slots = 64, .vocabulary = vocabulary};
+cdp_status cdp_bpe_open(cdp_bpe *out, const cdp_vocabulary *vocabulary, bool is_byte_level, size_t n_merges) {
+    *out =
+        (cdp_bpe){.n_slots = 64, .vocabulary = vocabulary, .is_byte_level = is_byte_level, .unknown_id = -1};
     while (out->n_slots < 2 * n_merges)
         out->n_slots *= 2;
     out->table = malloc(out->n_slots * sizeof *out->table);
-    if (out->table == NULL)
+    out->borders = calloc(CDP_BORDER_BITS / 8, 1);
+    if (out->table == NULL || out->borders == NULL)
         return cdp_fail(CDP_SYSTEM, "no memory for %zu merges", n_merges);
     for (uint32_t i = 0; i < out->n_slots; i++)
-        out->table[i].pair = FREE_SLOT;
+        out->table[i].pair = CDP_FREE_SLOT;
     for (int byte = 0; byte < 256; byte++) {
+        const char ascii = (char)byte;
         out->byte_lengths[byte] = (unsigned char)cdp_byte_char((unsigned char)byte, out->byte_chars[byte]);
-        out->byte_ids[byte] = cdp_vocabulary_find(vocabulary, out->byte_chars[byte], out->byte_lengths[byte]);
+        out->byte_ids[byte] =
+            is_byte_level ? cdp_vocabulary_find(vocabulary, out->byte_chars[byte], out->byte_lengths[byte])
+            : byte < 0x80 ? cdp_vocabulary_find(vocabulary, &ascii, 1)
+                          : -1;
+        out->fallback_ids[byte] = find_fallback(vocabulary, byte);
     }
+    for (int32_t id = 0; id < vocabulary->n_tokens; id++)
+        out->longest = vocabulary->tokens[id].n > out->longest ? vocabulary->tokens[id].n : out->longest;
     return CDP_OK;
 }
 
 void cdp_bpe_close(cdp_bpe *bpe) {
     free(bpe->table);
+    free(bpe->borders);
     *bpe = (cdp_bpe){0};
 }
 
+static uint32_t border_of(uint32_t last, uint32_t first) {
+    return (last * 0x9E3779B1u ^ first * 0x85EBCA77u) >> 12; /* 20 bits */
+}
+
+static bool may_cross(const cdp_bpe *bpe, uint32_t last, uint32_t first) {
+    const uint32_t bit = border_of(last, first);
+    return (bpe->borders[bit / 8] >> bit % 8 & 1) != 0;
+}
+
+/* What stands at an end of a text of the vocabulary, in the units of symbols: a byte, or a character. */
+static uint32_t unit_at(const cdp_bpe *bpe, const char *text, size_t begin, size_t n) {
+    size_t length;
+    uint32_t code;
+    cdp_utf8_next((const unsigned char *)text + begin, n - begin, &length, &code);
+    return bpe->is_byte_level ? (uint32_t)cdp_char_byte(code) : code;
+}
+
 void cdp_bpe_add(cdp_bpe *bpe, int32_t left, int32_t right, int32_t rank, int32_t product) {
-    cdp_merge *merge = &bpe->table[slot_of(bpe, pair_of(left, right))];
-    *merge = (cdp_merge){pair_of(left, right), rank, product};
+    size_t n_left, n_right;
+    const char *a = cdp_vocabulary_text(bpe->vocabulary, left, &n_left),
+               *b = cdp_vocabulary_text(bpe->vocabulary, right, &n_right);
+    const size_t last = cdp_utf8_before((const unsigned char *)a, n_left);
+    const uint32_t bit = border_of(unit_at(bpe, a, last, n_left), unit_at(bpe, b, 0, n_right));
+    bpe->borders[bit / 8] |= (unsigned char)(1u << bit % 8);
+    bpe->table[cdp_merge_slot(bpe, left, right)] =
+        (cdp_merge){(uint64_t)(uint32_t)left << 32 | (uint32_t)right, rank, product};
 }
 
-/* Symbols of a piece as a doubly linked list in an array. */
-typedef struct symbol {
-    int32_t id;
-    int32_t before, after; /* -1: none */
-} symbol;
-
-/* A pair that could merge. Stale once one of its symbols has changed: `product` tells. */
-typedef struct chance {
-    int32_t rank, at, left, right, product;
-} chance;
-
-typedef struct work {
-    const cdp_bpe *bpe;
-    symbol *symbols;
-    chance *heap;
-    size_t n_heap, room;
-} work;
-
-static bool is_sooner(const chance *a, const chance *b) {
-    return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
+/* The id of one character, -1 when it is unknown. */
+static int32_t char_id(const cdp_bpe *bpe, const char *text, size_t n) {
+    return n == 1 ? bpe->byte_ids[(unsigned char)text[0]] : cdp_vocabulary_find(bpe->vocabulary, text, n);
 }
 
-static bool push(work *w, int32_t at) {
-    const int32_t next = at >= 0 ? w->symbols[at].after : -1;
-    if (next < 0)
+/* Room for n ids in work->ids. */
+static bool make_room(cdp_bpe_work *w, size_t n) {
+    if (n <= w->room)
         return true;
-    const cdp_merge *merge = &w->bpe->table[slot_of(w->bpe, pair_of(w->symbols[at].id, w->symbols[next].id))];
-    if (merge->pair == FREE_SLOT)
-        return true;
-    if (w->n_heap == w->room) {
-        const size_t room = 2 * w->room + 32;
-        chance *grown = realloc(w->heap, room * sizeof *grown);
-        if (grown == NULL)
+    free(w->ids);
+    w->ids = malloc((n + 256) * sizeof *w->ids);
+    w->room = w->ids != NULL ? n + 256 : 0;
+    return w->ids != NULL;
+}
+
+/* The ids of an unknown character's bytes; false when one has none. */
+static bool fall_back(const cdp_bpe *bpe, const unsigned char *bytes, size_t n, int32_t *ids, size_t *count) {
+    for (size_t i = 0; i < n; i++)
+        if (!bpe->falls_back || bpe->fallback_ids[bytes[i]] < 0)
             return false;
-        w->heap = grown;
-        w->room = room;
-    }
-    const chance one = {merge->rank, at, w->symbols[at].id, w->symbols[next].id, merge->product};
-    size_t i = w->n_heap++;
-    for (; i > 0 && is_sooner(&one, &w->heap[(i - 1) / 2]); i = (i - 1) / 2)
-        w->heap[i] = w->heap[(i - 1) / 2];
-    w->heap[i] = one;
+    for (size_t i = 0; i < n; i++)
+        ids[(*count)++] = bpe->fallback_ids[bytes[i]];
     return true;
 }
 
-static chance pop(work *w) {
-    const chance top = w->heap[0], last = w->heap[--w->n_heap];
-    size_t i = 0;
-    for (size_t child = 1; child < w->n_heap; child = 2 * i + 1) {
-        if (child + 1 < w->n_heap && is_sooner(&w->heap[child + 1], &w->heap[child]))
-            child++;
-        if (!is_sooner(&w->heap[child], &last))
-            break;
-        w->heap[i] = w->heap[child];
-        i = child;
-    }
-    if (w->n_heap > 0)
-        w->heap[i] = last;
-    return top;
-}
-
-static bool merge_all(work *w) {
-    while (w->n_heap > 0) {
-        const chance c = pop(w);
-        symbol *left = &w->symbols[c.at];
-        if (left->id != c.left || left->after < 0 || w->symbols[left->after].id != c.right)
-            continue; /* stale */
-        symbol *right = &w->symbols[left->after];
-        left->id = c.product;
-        left->after = right->after;
-        right->id = -1; /* gone: no chance that names it is valid any more */
-        if (left->after >= 0)
-            w->symbols[left->after].before = c.at;
-        if (!push(w, left->before) || !push(w, c.at))
-            return false;
-    }
-    return true;
-}
-
-/* One symbol a byte; bytes without a token are dropped, as the reference does. Returns how many. */
-static int32_t split_bytes(const cdp_bpe *bpe, const char *bytes, size_t n, symbol *symbols) {
-    int32_t count = 0;
-    for (size_t i = 0; i < n; i++) {
-        const int32_t id = bpe->byte_ids[(unsigned char)bytes[i]];
-        if (id < 0)
+/* One symbol a character. An unknown id waits until a known character, or the end, shows how far its run
+ * goes; as in the reference the bytes of a character that falls back do not end it. */
+static size_t split_chars(const cdp_bpe *bpe, const char *text, size_t n, int32_t *ids) {
+    size_t count = 0;
+    bool has_unknown = false;
+    for (size_t at = 0, length; at < n; at += length) {
+        uint32_t code;
+        cdp_utf8_next((const unsigned char *)text + at, n - at, &length, &code);
+        const int32_t id = char_id(bpe, text + at, length);
+        if (id < 0 && fall_back(bpe, (const unsigned char *)text + at, length, ids, &count))
             continue;
-        symbols[count] = (symbol){id, count - 1, count + 1};
-        count++;
+        if (has_unknown && (id >= 0 || !bpe->fuses_unknown)) {
+            ids[count++] = bpe->unknown_id;
+            has_unknown = false;
+        }
+        if (id >= 0)
+            ids[count++] = id;
+        else
+            has_unknown = bpe->unknown_id >= 0;
     }
-    if (count > 0)
-        symbols[count - 1].after = -1;
+    if (has_unknown)
+        ids[count++] = bpe->unknown_id;
     return count;
 }
 
-/* The id of the whole piece, where the vocabulary has it. */
-static int32_t whole_piece(const cdp_bpe *bpe, const char *bytes, size_t n) {
-    char text[512] = "";
-    size_t used = 0;
-    if (n > sizeof text / 2)
-        return -1; /* no token of a vocabulary is that long */
+/* One symbol a byte; bytes without a token are dropped, as the reference does. */
+static size_t split_bytes(const cdp_bpe *bpe, const char *text, size_t n, int32_t *ids) {
+    size_t count = 0;
     for (size_t i = 0; i < n; i++) {
-        const unsigned char byte = (unsigned char)bytes[i];
-        text[used++] = bpe->byte_chars[byte][0];
-        if (bpe->byte_lengths[byte] == 2)
-            text[used++] = bpe->byte_chars[byte][1];
+        ids[count] = bpe->byte_ids[(unsigned char)text[i]];
+        count += ids[count] >= 0;
     }
-    return cdp_vocabulary_find(bpe->vocabulary, text, used);
+    return count;
 }
 
-cdp_status cdp_bpe_encode(const cdp_bpe *bpe, const char *bytes, size_t n, cdp_ids *ids) {
-    const int32_t whole = bpe->ignores_merges ? whole_piece(bpe, bytes, n) : -1;
+/* Where the part that begins at `begin` may end: no merge crosses, and no unknown character is at hand (a run
+ * of those is one id). */
+static size_t part_end(const cdp_bpe *bpe, const char *text, size_t n, size_t begin) {
+    const unsigned char *s = (const unsigned char *)text;
+    if (bpe->is_byte_level) {
+        size_t at = begin + 1;
+        while (at < n && may_cross(bpe, s[at - 1], s[at]))
+            at++;
+        return at;
+    }
+    size_t before = begin, length, next_length;
+    uint32_t code, next;
+    cdp_utf8_next(s + begin, n - begin, &length, &code);
+    for (size_t at = begin + length; at < n; at += length) {
+        cdp_utf8_next(s + at, n - at, &next_length, &next);
+        if (!may_cross(bpe, code, next) && char_id(bpe, text + before, length) >= 0 &&
+            char_id(bpe, text + at, next_length) >= 0)
+            return at;
+        before = at;
+        length = next_length;
+        code = next;
+    }
+    return n;
+}
+
+/* The id of the whole piece, where the vocabulary has it. */
+static int32_t whole_piece(const cdp_bpe *bpe, cdp_bpe_work *w, const char *piece, size_t n) {
+    if (n > bpe->longest)
+        return -1;
+    if (!bpe->is_byte_level)
+        return cdp_vocabulary_find(bpe->vocabulary, piece, n);
+    w->whole.n = 0;
+    for (size_t i = 0; i < n; i++) {
+        const unsigned char byte = (unsigned char)piece[i];
+        cdp_bytes_add(&w->whole, bpe->byte_chars[byte], bpe->byte_lengths[byte]);
+    }
+    return w->whole.is_failed ? -1 : cdp_vocabulary_find(bpe->vocabulary, w->whole.data, w->whole.n);
+}
+
+static cdp_status merge_part(const cdp_bpe *bpe, cdp_bpe_work *w, const char *text, size_t n, cdp_ids *ids) {
+    const int64_t count = !make_room(w, n)
+                              ? -1
+                              : cdp_merge_ids(bpe, w,
+                                              bpe->is_byte_level ? split_bytes(bpe, text, n, w->ids)
+                                                                 : split_chars(bpe, text, n, w->ids));
+    for (int64_t i = 0; i < count; i++)
+        cdp_ids_add(ids, w->ids[i]);
+    return count >= 0 && !ids->is_failed ? CDP_OK
+                                         : cdp_fail(CDP_SYSTEM, "no memory to tokenize %zu bytes", n);
+}
+
+/* Words come again and again: a place for each, the last one that fell there is kept. */
+enum { CACHE_TEXT = 30, CACHE_IDS = 8, CACHE_SIZE = 8192 };
+typedef struct cdp_cached_piece {
+    char text[CACHE_TEXT];
+    unsigned char n, n_ids;
+    int32_t ids[CACHE_IDS];
+} cdp_cached_piece;
+
+static cdp_cached_piece *cache_place(cdp_bpe_work *w, const char *text, size_t n) {
+    if (!w->has_cache || n > CACHE_TEXT)
+        return NULL;
+    if (w->cache == NULL)
+        w->cache = calloc(CACHE_SIZE, sizeof *w->cache);
+    return w->cache != NULL ? &w->cache[cdp_hash(text, n) % CACHE_SIZE] : NULL;
+}
+
+/* A piece, or where is_part a part of one: the latter is never taken whole. */
+static cdp_status encode_cached(const cdp_bpe *bpe, cdp_bpe_work *w, const char *text, size_t n, bool is_part,
+                                cdp_ids *ids) {
+    cdp_cached_piece *place = is_part && bpe->ignores_merges ? NULL : cache_place(w, text, n);
+    if (place != NULL && place->n == n && memcmp(place->text, text, n) == 0) {
+        for (int i = 0; i < place->n_ids; i++)
+            cdp_ids_add(ids, place->ids[i]);
+        return CDP_OK;
+    }
+    const size_t n_before = ids->n;
+    const int32_t whole = bpe->ignores_merges && !is_part ? whole_piece(bpe, w, text, n) : -1;
+    if (whole >= 0)
+        cdp_ids_add(ids, whole);
+    else
+        CDP_TRY(merge_part(bpe, w, text, n, ids));
+    if (place != NULL && ids->n - n_before <= CACHE_IDS && !ids->is_failed) {
+        place->n = (unsigned char)n;
+        place->n_ids = (unsigned char)(ids->n - n_before);
+        memcpy(place->text, text, n);
+        for (size_t i = 0; i < place->n_ids; i++)
+            place->ids[i] = ids->data[n_before + i];
+    }
+    return CDP_OK;
+}
+
+cdp_status cdp_bpe_encode(const cdp_bpe *bpe, cdp_bpe_work *w, const char *piece, size_t n, cdp_ids *ids) {
+    if (n <= CACHE_TEXT)
+        return encode_cached(bpe, w, piece, n, false, ids);
+    const int32_t whole = bpe->ignores_merges ? whole_piece(bpe, w, piece, n) : -1;
     if (whole >= 0) {
         cdp_ids_add(ids, whole);
         return CDP_OK;
     }
-    symbol few[64];
-    work w = {.bpe = bpe, .symbols = n <= 64 ? few : malloc(n * sizeof *w.symbols)};
-    bool is_good = w.symbols != NULL;
-    const int32_t count = is_good ? split_bytes(bpe, bytes, n, w.symbols) : 0;
-    for (int32_t i = 0; is_good && i < count; i++)
-        is_good = push(&w, i);
-    is_good = is_good && merge_all(&w);
-    for (int32_t i = count > 0 ? 0 : -1; is_good && i >= 0; i = w.symbols[i].after)
-        cdp_ids_add(ids, w.symbols[i].id);
-    free(w.heap);
-    if (w.symbols != few)
-        free(w.symbols);
-    return is_good && !ids->is_failed ? CDP_OK : cdp_fail(CDP_SYSTEM, "no memory to tokenize %zu bytes", n);
+    for (size_t at = 0, end; at < n; at = end) {
+        end = part_end(bpe, piece, n, at);
+        CDP_TRY(encode_cached(bpe, w, piece + at, end - at, true, ids));
+    }
+    return CDP_OK;
+}
+
+void cdp_bpe_work_free(cdp_bpe_work *w) {
+    free(w->cache);
+    free(w->symbols);
+    free(w->heap);
+    free(w->ids);
+    free(w->whole.data);
+    *w = (cdp_bpe_work){0};
 }

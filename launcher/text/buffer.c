@@ -17,6 +17,30 @@ void cdp_bytes_add(cdp_bytes *b, const void *from, size_t n) {
     b->data[b->n] = '\0';
 }
 
+void cdp_bytes_trim(cdp_bytes *b) {
+    char *fitting = b->data != NULL ? realloc(b->data, b->n + 1) : NULL;
+    if (fitting != NULL) {
+        b->data = fitting;
+        b->room = b->n + 1;
+    }
+}
+
+uint32_t cdp_hash(const void *bytes, size_t n) {
+    const unsigned char *at = bytes;
+    uint64_t hash = n * UINT64_C(0x9E3779B97F4A7C15), word = 0;
+    for (; n >= 8; n -= 8, at += 8) {
+        memcpy(&word, at, 8);
+        hash = (hash ^ word) * UINT64_C(0x9E3779B97F4A7C15);
+        hash ^= hash >> 29;
+    }
+    word = 0;
+    if (n > 0)
+        memcpy(&word, at, n);
+    hash = (hash ^ word) * UINT64_C(0xBF58476D1CE4E5B9);
+    hash ^= hash >> 32;
+    return (uint32_t)(hash * UINT64_C(0x94D049BB133111EB) >> 32);
+}
+
 void cdp_ids_add(cdp_ids *ids, int32_t id) {
     if (ids->n == ids->room) {
         const size_t room = 2 * ids->room + 64;
@@ -52,4 +76,14 @@ cdp_text cdp_text_slice(cdp_text text, size_t begin, size_t end) {
 
 bool cdp_text_is_foreign(cdp_text text, size_t begin, size_t end) {
     return text.foreign != NULL && memchr(text.foreign + begin, 1, end - begin) != NULL;
+}
+
+void cdp_find_fixed(const char *from, size_t n_from, const char *text, size_t begin, size_t end,
+                    cdp_spans *out) {
+    for (const char *at; begin < end; begin = (size_t)(at - text) + n_from) {
+        at = memmem(text + begin, end - begin, from, n_from);
+        if (at == NULL)
+            return;
+        cdp_spans_add(out, (size_t)(at - text), (size_t)(at - text) + n_from);
+    }
 }

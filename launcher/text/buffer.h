@@ -16,6 +16,12 @@ typedef struct cdp_bytes {
 
 void cdp_bytes_add(cdp_bytes *b, const void *from, size_t n);
 
+/* Give room that is not used back. */
+void cdp_bytes_trim(cdp_bytes *b);
+
+/* For hash tables: the same for the same bytes, in this process. */
+uint32_t cdp_hash(const void *bytes, size_t n);
+
 typedef struct cdp_ids {
     int32_t *data;
     size_t n, room;
@@ -48,3 +54,7 @@ typedef struct cdp_spans {
 } cdp_spans;
 
 void cdp_spans_add(cdp_spans *spans, size_t begin, size_t end);
+
+/* Append all places of a fixed text in text[begin, end), leftmost first, not overlapping. n_from > 0. */
+void cdp_find_fixed(const char *from, size_t n_from, const char *text, size_t begin, size_t end,
+                    cdp_spans *out);

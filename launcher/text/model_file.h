@@ -7,6 +7,7 @@
 
 #include "launcher/text/added_tokens.h"
 #include "launcher/text/bpe.h"
+#include "launcher/text/decoder.h"
 #include "launcher/text/normalize.h"
 #include "launcher/text/pretokenizer.h"
 #include "launcher/text/template.h"
@@ -18,10 +19,11 @@ struct cdp_tokenizer {
     cdp_added_set raw, normalized; /* added tokens found before, and after, normalising */
     cdp_normalizer normalizer;
     cdp_pretokenizer pretokenizer;
-    cdp_template extra;   /* what the post-processor adds */
-    cdp_bytes bytes;      /* what each id stands for ... */
-    size_t *byte_offsets; /* ... from [id] to [id + 1] */
+    cdp_template extra; /* what the post-processor adds */
+    cdp_decoder decoder;
+    cdp_bytes bytes;        /* what each id stands for ... */
+    uint32_t *byte_offsets; /* ... from [id] to [id + 1] */
 };
 
-/* Fill an empty tokenizer from the tree of `name`. */
-cdp_status cdp_tokenizer_fill(cdp_tokenizer *out, const char *name, const cJSON *root);
+/* Fill an empty tokenizer from the text of `name`, n bytes that a NUL ends. */
+cdp_status cdp_tokenizer_fill(cdp_tokenizer *out, const char *name, const char *text, size_t n);

@@ -126,20 +126,14 @@ static void add_stripped(cdp_normal_text *out, const cdp_normal_step *step, cdp_
     out->text.is_beginning = text.is_beginning && begin == 0;
 }
 
-/* All places of a fixed text, leftmost first. */
-static cdp_status find_fixed(const cdp_bytes *from, cdp_text text, cdp_spans *matches) {
-    const char *at = text.data, *end = text.data + text.n;
-    while (at < end && (at = memmem(at, (size_t)(end - at), from->data, from->n)) != NULL) {
-        cdp_spans_add(matches, (size_t)(at - text.data), (size_t)(at - text.data) + from->n);
-        at += from->n;
-    }
-    return matches->is_failed ? cdp_fail(CDP_SYSTEM, "no memory to replace in a text") : CDP_OK;
-}
-
-static cdp_status add_replaced(cdp_normal_text *out, const cdp_normal_step *step, cdp_text text) {
+static cdp_status add_replaced(cdp_normal_text *out, const cdp_normal_step *step, cdp_text text,
+                               cdp_regex_work *work) {
     cdp_spans matches = {0};
-    cdp_status st = step->pattern != NULL ? cdp_regex_find(step->pattern, text.data, 0, text.n, &matches)
-                                          : find_fixed(&step->from, text, &matches);
+    cdp_status st = CDP_OK;
+    if (step->pattern != NULL)
+        st = cdp_regex_find(step->pattern, work, text.data, 0, text.n, &matches);
+    else
+        cdp_find_fixed(step->from.data, step->from.n, text.data, 0, text.n, &matches);
     size_t kept = 0;
     for (size_t i = 0; st == CDP_OK && i < matches.n; i++) {
         const cdp_span match = matches.data[i];
@@ -149,10 +143,12 @@ static cdp_status add_replaced(cdp_normal_text *out, const cdp_normal_step *step
     }
     add_same(out, text, kept, text.n);
     free(matches.data);
+    out->bytes.is_failed |= matches.is_failed;
     return st;
 }
 
-static cdp_status run_step(const cdp_normal_step *step, cdp_text text, cdp_normal_text *out) {
+static cdp_status run_step(const cdp_normal_step *step, cdp_text text, cdp_regex_work *work,
+                           cdp_normal_text *out) {
     switch (step->kind) {
     case CDP_NORMAL_NFC:
     case CDP_NORMAL_NFD:
@@ -171,18 +167,19 @@ static cdp_status run_step(const cdp_normal_step *step, cdp_text text, cdp_norma
         add_same(out, text, 0, text.n);
         return CDP_OK;
     case CDP_NORMAL_REPLACE:
-        return add_replaced(out, step, text);
+        return add_replaced(out, step, text, work);
     }
     return cdp_fail(CDP_INTERNAL, "normalizer step %d has no meaning", (int)step->kind);
 }
 
-cdp_status cdp_normalizer_run(const cdp_normalizer *normalizer, cdp_text text, cdp_normal_text *out) {
+cdp_status cdp_normalizer_run(const cdp_normalizer *normalizer, cdp_text text, cdp_regex_work *work,
+                              cdp_normal_text *out) {
     *out = (cdp_normal_text){.text = text};
     for (int i = 0; i < normalizer->n_steps; i++) {
         cdp_normal_text next = {.text.is_beginning = out->text.is_beginning};
         cdp_bytes_add(&next.bytes, "", 0);
         cdp_bytes_add(&next.foreign, "", 0);
-        cdp_status st = run_step(&normalizer->steps[i], out->text, &next);
+        cdp_status st = run_step(&normalizer->steps[i], out->text, work, &next);
         if (st == CDP_OK && (next.bytes.is_failed || next.foreign.is_failed))
             st = cdp_fail(CDP_SYSTEM, "no memory to normalise %zu bytes", text.n);
         next.text.data = next.bytes.data;

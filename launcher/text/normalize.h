@@ -44,5 +44,6 @@ void cdp_normalizer_close(cdp_normalizer *normalizer);
 
 /* Normalise. A character made of several is foreign when one of them was. out is freed by
  * cdp_normal_text_free, also after a failure. A pattern at its limit: CDP_BAD_DATA. */
-cdp_status cdp_normalizer_run(const cdp_normalizer *normalizer, cdp_text text, cdp_normal_text *out);
+cdp_status cdp_normalizer_run(const cdp_normalizer *normalizer, cdp_text text, cdp_regex_work *work,
+                              cdp_normal_text *out);
 void cdp_normal_text_free(cdp_normal_text *text);

@@ -2,9 +2,10 @@
  *
  *     text -> cut added tokens -> normalise -> cut added tokens -> pre-tokenise -> BPE -> post-process -> ids
  *
- * Byte-level BPE today (GPT-2, Llama 3, Qwen 2, SmolLM); what a file asks for and we cannot do is refused by
- * name (CDP_BAD_MODEL), never ignored. Patterns run in PCRE2 under match, depth and heap limits: reaching one
- * is an error of that text (CDP_BAD_DATA), not of the process. Bytes that are not UTF-8 are replaced first.
+ * BPE over bytes (GPT-2, Llama 3, Qwen) or over characters (Llama 2, Gemma); what a file asks for and we
+ * cannot do is refused by name (CDP_BAD_MODEL), never ignored. Patterns run in PCRE2 under limits: reaching
+ * one is an error of that text (CDP_BAD_DATA), not of the process. Bytes that are not UTF-8 are replaced
+ * first. All calls may come from several threads at once.
  */
 #pragma once
 
@@ -15,6 +16,9 @@ typedef struct cdp_tokenizer cdp_tokenizer;
 
 /* Open DIR/tokenizer.json. CDP_NO_INPUT when there is none. The caller closes it. */
 cdp_status cdp_tokenizer_open(cdp_tokenizer **out, const char *dir);
+/* The same from n bytes of text that a NUL ends; `name` opens messages. */
+cdp_status cdp_tokenizer_parse(cdp_tokenizer **out, const char *name, const char *text, size_t n);
+
 void cdp_tokenizer_close(cdp_tokenizer *tokenizer); /* NULL is fine */
 
 /* Largest id + 1. */
@@ -49,11 +53,15 @@ cdp_status cdp_tokenizer_decode(const cdp_tokenizer *tokenizer, const int32_t *i
 const char *cdp_tokenizer_bytes(const cdp_tokenizer *tokenizer, int32_t id, size_t *n_out);
 bool cdp_tokenizer_is_special(const cdp_tokenizer *tokenizer, int32_t id);
 
-/* Streaming: text leaves as soon as it is whole characters. Bytes that can never become one leave as U+FFFD,
- * one per maximal subpart. O(1) per id. */
+/* Streaming: text leaves as soon as it is whole characters. Bytes that can never become one leave as U+FFFD:
+ * in a byte-level vocabulary one per maximal subpart, else one per byte. O(1) per id. All pieces together are
+ * what cdp_tokenizer_decode gives, but for one case: neighbouring <0xNN> of which only some make characters
+ * are all U+FFFD there, as in the reference, which nobody who streams can know. */
 typedef struct cdp_detokenizer {
     const cdp_tokenizer *tokenizer;
     bool skip_special;
+    bool is_begun;         /* an id has come that stands for something */
+    size_t n_strips;       /* so many signs may still be left out at the beginning */
     unsigned char held[8]; /* the start of a character */
     size_t n_held;
 } cdp_detokenizer;

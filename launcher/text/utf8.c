@@ -43,6 +43,11 @@ void cdp_utf8_add_valid(cdp_bytes *out, const char *text, size_t n) {
         cdp_bytes_add(out, text + kept, n - kept);
 }
 
+void cdp_utf8_add(cdp_bytes *out, uint32_t code) {
+    utf8proc_uint8_t bytes[4];
+    cdp_bytes_add(out, bytes, (size_t)utf8proc_encode_char((utf8proc_int32_t)code, bytes));
+}
+
 size_t cdp_utf8_before(const unsigned char *s, size_t end) {
     do
         end--;

@@ -19,6 +19,9 @@ cdp_utf8_kind cdp_utf8_next(const unsigned char *s, size_t n, size_t *length_out
 /* Append text[0, n) with all that is no UTF-8 replaced, one U+FFFD a maximal subpart. */
 void cdp_utf8_add_valid(cdp_bytes *out, const char *text, size_t n);
 
+/* Append a code point. */
+void cdp_utf8_add(cdp_bytes *out, uint32_t code);
+
 /* Where the character that ends before `end` begins (s is valid UTF-8, end > 0). */
 size_t cdp_utf8_before(const unsigned char *s, size_t end);
 

@@ -1,12 +1,5 @@
 #include "launcher/text/vocabulary.h"
 
-static uint32_t hash_text(const char *text, size_t n) {
-    uint64_t hash = UINT64_C(0xCBF29CE484222325);
-    for (size_t i = 0; i < n; i++)
-        hash = (hash ^ (unsigned char)text[i]) * UINT64_C(0x100000001B3);
-    return (uint32_t)(hash ^ (hash >> 32));
-}
-
 cdp_status cdp_vocabulary_open(cdp_vocabulary *out, int n_tokens, size_t n_texts) {
     *out = (cdp_vocabulary){.n_tokens = n_tokens, .n_slots = 64};
     while (out->n_slots < 2 * n_texts)
@@ -37,7 +30,7 @@ const char *cdp_vocabulary_text(const cdp_vocabulary *v, int32_t id, size_t *n_o
 
 /* The slot where the text is, or the free one where it would be. */
 static uint32_t slot_of(const cdp_vocabulary *v, const char *text, size_t n) {
-    uint32_t slot = hash_text(text, n) & (v->n_slots - 1);
+    uint32_t slot = cdp_hash(text, n) & (v->n_slots - 1);
     for (; v->table[slot] >= 0; slot = (slot + 1) & (v->n_slots - 1)) {
         const cdp_token *token = &v->tokens[v->table[slot]];
         if (token->n == n && memcmp(v->arena.data + token->offset, text, n) == 0)

@@ -9,6 +9,7 @@ typedef struct cdp_token {
     size_t offset; /* into the arena; NUL-terminated, but `n` counts */
     uint32_t n;
     bool is_there, is_special;
+    bool is_byte; /* stands for one byte, and with its neighbours for a character: <0x0A> */
 } cdp_token;
 
 typedef struct cdp_vocabulary {

@@ -18,7 +18,7 @@
 #include "launcher/text/tokenizer.h"
 #include "tests/support/data.h"
 
-static const char *const names[] = {"llama3", "qwen2"};
+static const char *const names[] = {"llama3", "qwen2", "llama2", "gemma"};
 enum { N_NAMES = sizeof names / sizeof names[0], MAX_PARTS = 16 };
 
 static cdp_tokenizer *open_named(const char *name) {
@@ -164,6 +164,7 @@ static void test_marks(void **state) {
         const normal_case *c = &cases[i];
         cdp_normalizer normalizer = {0};
         cdp_normal_text out;
+        cdp_regex_work work = {.n_bytes = 16};
         char marks[16], got[16] = "";
         const size_t n = strlen(c->text);
         cJSON *json = cJSON_Parse(c->json);
@@ -171,7 +172,8 @@ static void test_marks(void **state) {
         assert_int_equal(cdp_normalizer_open(&normalizer, "test", json), CDP_OK);
         for (size_t k = 0; k < n; k++)
             marks[k] = c->foreign[k] == 'u';
-        assert_int_equal(cdp_normalizer_run(&normalizer, (cdp_text){c->text, n, marks, true}, &out), CDP_OK);
+        assert_int_equal(cdp_normalizer_run(&normalizer, (cdp_text){c->text, n, marks, true}, &work, &out),
+                         CDP_OK);
         assert_int_equal(out.text.n, strlen(c->want));
         assert_memory_equal(out.text.data, c->want, out.text.n);
         for (size_t k = 0; k < out.text.n; k++)
@@ -180,11 +182,13 @@ static void test_marks(void **state) {
             fail_msg("case %zu: marks %s, expected %s", i, got, c->want_foreign);
         cdp_normal_text_free(&out);
         /* Without marks, the same text. */
-        assert_int_equal(cdp_normalizer_run(&normalizer, (cdp_text){c->text, n, NULL, true}, &out), CDP_OK);
+        assert_int_equal(cdp_normalizer_run(&normalizer, (cdp_text){c->text, n, NULL, true}, &work, &out),
+                         CDP_OK);
         assert_int_equal(out.text.n, strlen(c->want));
         assert_memory_equal(out.text.data, c->want, out.text.n);
         assert_null(out.text.foreign);
         cdp_normal_text_free(&out);
+        cdp_regex_work_free(&work);
         cdp_normalizer_close(&normalizer);
         cJSON_Delete(json);
     }

@@ -130,10 +130,20 @@ static void join(char *out, size_t out_size, const cdp_pieces *pieces) {
     }
 }
 
+/* The pieces of a text of its own. The good patterns here take a
+ * thousandth of the time that is allowed. */
+static cdp_status split(const cdp_pretokenizer *p, const char *text, size_t n, cdp_pieces *pieces) {
+    cdp_regex_work work = {.n_bytes = n, .allowed_s = 0.3};
+    const cdp_status st =
+        cdp_pretokenizer_split(p, (cdp_text){.data = text, .n = n, .is_beginning = true}, &work, pieces);
+    cdp_regex_work_free(&work);
+    return st;
+}
+
 static void check_pieces(const char *what, const cdp_pretokenizer *p, const char *text, const char *want) {
     cdp_pieces pieces;
     char got[256];
-    assert_int_equal(cdp_pretokenizer_split(p, (cdp_text){.data = text, .n = strlen(text)}, &pieces), CDP_OK);
+    assert_int_equal(split(p, text, strlen(text), &pieces), CDP_OK);
     join(got, sizeof got, &pieces);
     cdp_pieces_free(&pieces);
     if (strcmp(got, want) != 0)
@@ -182,6 +192,48 @@ static void test_sequence(void **state) {
     cdp_pretokenizer_close(&p);
 }
 
+typedef struct kind_case {
+    const char *json, *text, *pieces;
+} kind_case;
+
+/* Every kind by its words in the file. */
+static void test_kinds(void **state) {
+    (void)state;
+    static const kind_case kinds[] = {
+        {"{\"type\":\"WhitespaceSplit\"}", "a b\xE3\x80\x80 c,d\n", "a|b|c,d"},
+        {"{\"type\":\"Whitespace\"}", " a_1 b.,c \xC3\xA9x\xC2\xB2", "a_1|b|.,|c|\xC3\xA9x|\xC2\xB2"},
+        {"{\"type\":\"Punctuation\"}",
+         "a+b\xE3\x80\x82"
+         "c..",
+         "a|+|b|\xE3\x80\x82|c|.|."},
+        {"{\"type\":\"Punctuation\",\"behavior\":\"Removed\"}", "a[b]{c}~`d", "a|b|c|d"},
+        {"{\"type\":\"Digits\"}", "ab12\xC2\xBD c", "ab|12\xC2\xBD| c"},
+        {"{\"type\":\"Digits\",\"individual_digits\":true}", "ab12", "ab|1|2"},
+        {"{\"type\":\"Metaspace\",\"replacement\":\"_\"}", "a b  c", "_a|_b|_|_c"},
+        {"{\"type\":\"Metaspace\",\"replacement\":\"_\"}", " a", "_a"},
+        {"{\"type\":\"Metaspace\",\"replacement\":\"_\"}", "_a", "_a"},
+        {"{\"type\":\"Metaspace\",\"replacement\":\"_\",\"split\":false}", "a b", "_a_b"},
+        {"{\"type\":\"Metaspace\",\"replacement\":\"_\",\"add_prefix_space\":false}", "a b", "a|_b"},
+        {"{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":\"never\"}", "a b", "a|_b"},
+        {"{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"WhitespaceSplit\"},{\"type\":\"Metaspace\","
+         "\"replacement\":\"_\",\"prepend_scheme\":\"first\"}]}",
+         "a b", "_a|b"},
+        {"{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"WhitespaceSplit\"},{\"type\":\"Metaspace\","
+         "\"replacement\":\"_\",\"prepend_scheme\":\"first\"}]}",
+         " a b", "a|b"},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        cdp_pretokenizer p;
+        cJSON *root = cJSON_Parse(kinds[i].json);
+        assert_non_null(root);
+        if (cdp_pretokenizer_open(&p, "tokenizer.json", root) != CDP_OK)
+            fail_msg("%s: %s", kinds[i].json, cdp_error_message());
+        cJSON_Delete(root);
+        check_pieces(kinds[i].json, &p, kinds[i].text, kinds[i].pieces);
+        cdp_pretokenizer_close(&p);
+    }
+}
+
 /* Patterns that are refused, with the offset in the file's own pattern. */
 static void test_refused(void **state) {
     (void)state;
@@ -210,13 +262,35 @@ static void test_runaway(void **state) {
     cdp_pieces pieces;
     assert_int_equal(open_split(&p, "Regex", "(a+)+b", 'i'), CDP_OK);
     static const char text[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac b";
-    assert_int_equal(cdp_pretokenizer_split(&p, (cdp_text){.data = text, .n = sizeof text - 1}, &pieces),
-                     CDP_BAD_DATA);
+    assert_int_equal(split(&p, text, sizeof text - 1, &pieces), CDP_BAD_DATA);
     assert_non_null(strstr(cdp_error_message(), "gave up"));
     cdp_pieces_free(&pieces);
     cdp_error_clear();
     check_pieces("(a+)+b", &p, "xaab", "x|aab");
     cdp_pretokenizer_close(&p);
+}
+
+/* A pattern that looks through the whole rest of the text from every place: each match is short, all of them
+ * together are quadratic (hours). The first never matches, the second matches everywhere. */
+static void test_slow_everywhere(void **state) {
+    (void)state;
+    static const char *const slow[] = {"(?:a|b)+c", "[ab]*c|a"};
+    const size_t n = 400000;
+    char *text = malloc(n);
+    memset(text, 'a', n);
+    memcpy(text + n - 2, "dc", 2); /* a text without c at all would be done with at once */
+    for (int i = 0; i < 2; i++) {
+        cdp_pretokenizer p;
+        cdp_pieces pieces;
+        assert_int_equal(open_split(&p, "Regex", slow[i], 'i'), CDP_OK);
+        assert_int_equal(split(&p, text, n, &pieces), CDP_BAD_DATA);
+        assert_non_null(strstr(cdp_error_message(), "gave up"));
+        cdp_pieces_free(&pieces);
+        cdp_error_clear();
+        check_pieces(slow[i], &p, "xaac", "x|aac");
+        cdp_pretokenizer_close(&p);
+    }
+    free(text);
 }
 
 /* A compiled pattern's own stack is small; a long match must not end in an error for that alone. */
@@ -228,7 +302,7 @@ static void test_long_match(void **state) {
     cdp_pieces pieces;
     memset(text, 'a', n);
     assert_int_equal(open_split(&p, "Regex", "(?:a|b|cd)+", 'i'), CDP_OK);
-    assert_int_equal(cdp_pretokenizer_split(&p, (cdp_text){.data = text, .n = n}, &pieces), CDP_OK);
+    assert_int_equal(split(&p, text, n, &pieces), CDP_OK);
     assert_int_equal(pieces.spans.n, 1);
     cdp_pieces_free(&pieces);
     cdp_pretokenizer_close(&p);
@@ -237,8 +311,10 @@ static void test_long_match(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_patterns), cmocka_unit_test(test_literals), cmocka_unit_test(test_sequence),
-        cmocka_unit_test(test_refused),  cmocka_unit_test(test_runaway),  cmocka_unit_test(test_long_match),
+        cmocka_unit_test(test_patterns),        cmocka_unit_test(test_literals),
+        cmocka_unit_test(test_sequence),        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_runaway),         cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_slow_everywhere), cmocka_unit_test(test_long_match),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

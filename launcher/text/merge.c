@@ -1,0 +1,144 @@
+#include "launcher/text/merge.h"
+
+enum {
+    FEW = 40, /* symbols: up to here a search through all of them beats a heap */
+    NO_RANK = INT32_MAX,
+};
+static const uint32_t no_slot = UINT32_MAX;
+
+uint32_t cdp_merge_slot(const cdp_bpe *bpe, int32_t left, int32_t right) {
+    const uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+    uint32_t slot = (uint32_t)((pair * UINT64_C(0x9E3779B97F4A7C15)) >> 32) & (bpe->n_slots - 1);
+    while (bpe->table[slot].pair != CDP_FREE_SLOT && bpe->table[slot].pair != pair)
+        slot = (slot + 1) & (bpe->n_slots - 1);
+    return slot;
+}
+
+static uint32_t find(const cdp_bpe *bpe, int32_t left, int32_t right) {
+    const uint32_t slot = cdp_merge_slot(bpe, left, right);
+    return bpe->table[slot].pair != CDP_FREE_SLOT ? slot : no_slot;
+}
+
+/* Few symbols: ranks[i] and products[i] belong to the pair (i, i + 1). */
+static size_t merge_few(const cdp_bpe *bpe, int32_t *ids, size_t n) {
+    int32_t ranks[FEW], products[FEW];
+    for (size_t i = 0; i + 1 < n; i++) {
+        const uint32_t slot = find(bpe, ids[i], ids[i + 1]);
+        ranks[i] = slot != no_slot ? bpe->table[slot].rank : NO_RANK;
+        products[i] = slot != no_slot ? bpe->table[slot].product : 0;
+    }
+    while (n > 1) {
+        size_t at = 0;
+        for (size_t i = 1; i + 1 < n; i++)
+            at = ranks[i] < ranks[at] ? i : at;
+        if (ranks[at] == NO_RANK)
+            break;
+        ids[at] = products[at];
+        n--;
+        for (size_t i = at + 1; i < n; i++)
+            ids[i] = ids[i + 1];
+        for (size_t i = at + 1; i + 1 < n; i++) {
+            ranks[i] = ranks[i + 1];
+            products[i] = products[i + 1];
+        }
+        for (size_t i = at > 0 ? at - 1 : 0; i <= at && i + 1 < n; i++) {
+            const uint32_t slot = find(bpe, ids[i], ids[i + 1]);
+            ranks[i] = slot != no_slot ? bpe->table[slot].rank : NO_RANK;
+            products[i] = slot != no_slot ? bpe->table[slot].product : 0;
+        }
+    }
+    return n;
+}
+
+/* Many symbols: a doubly linked list in an array, and a heap of the pairs that could merge. An entry is the
+ * rank, above the place of its left symbol; it is stale once that symbol's pair has another rank. */
+typedef struct cdp_symbol {
+    int32_t id, before, after; /* -1: none */
+    uint32_t slot;             /* of the pair (this, after) */
+} cdp_symbol;
+
+enum { CHILDREN = 4 };
+
+static bool push(cdp_bpe_work *w, uint64_t entry) {
+    if (w->n_heap == w->heap_room) {
+        const size_t room = 2 * w->heap_room + 1024;
+        uint64_t *grown = realloc(w->heap, room * sizeof *grown);
+        if (grown == NULL)
+            return false;
+        w->heap = grown;
+        w->heap_room = room;
+    }
+    size_t i = w->n_heap++;
+    for (; i > 0 && entry < w->heap[(i - 1) / CHILDREN]; i = (i - 1) / CHILDREN)
+        w->heap[i] = w->heap[(i - 1) / CHILDREN];
+    w->heap[i] = entry;
+    return true;
+}
+
+static uint64_t pop(cdp_bpe_work *w) {
+    const uint64_t top = w->heap[0], last = w->heap[--w->n_heap];
+    size_t i = 0;
+    for (size_t first = 1; first < w->n_heap; first = CHILDREN * i + 1) {
+        size_t least = first;
+        for (size_t child = first + 1; child < first + CHILDREN && child < w->n_heap; child++)
+            least = w->heap[child] < w->heap[least] ? child : least;
+        if (w->heap[least] >= last)
+            break;
+        w->heap[i] = w->heap[least];
+        i = least;
+    }
+    w->heap[i] = last;
+    return top;
+}
+
+/* Look the pair of `at` and the symbol behind it up anew. */
+static bool renew(const cdp_bpe *bpe, cdp_bpe_work *w, int32_t at) {
+    if (at < 0)
+        return true;
+    cdp_symbol *left = &w->symbols[at];
+    left->slot = left->after >= 0 ? find(bpe, left->id, w->symbols[left->after].id) : no_slot;
+    return left->slot == no_slot ||
+           push(w, (uint64_t)(uint32_t)bpe->table[left->slot].rank << 32 | (uint32_t)at);
+}
+
+static bool merge_all(const cdp_bpe *bpe, cdp_bpe_work *w) {
+    while (w->n_heap > 0) {
+        const uint64_t entry = pop(w);
+        const int32_t at = (int32_t)(uint32_t)entry;
+        cdp_symbol *left = &w->symbols[at];
+        if (left->slot == no_slot || (uint32_t)bpe->table[left->slot].rank != entry >> 32)
+            continue; /* stale */
+        cdp_symbol *right = &w->symbols[left->after];
+        left->id = bpe->table[left->slot].product;
+        left->after = right->after;
+        right->slot = no_slot; /* gone: no entry that names it is valid any more */
+        if (left->after >= 0)
+            w->symbols[left->after].before = at;
+        if (!renew(bpe, w, left->before) || !renew(bpe, w, at))
+            return false;
+    }
+    return true;
+}
+
+static int64_t merge_many(const cdp_bpe *bpe, cdp_bpe_work *w, size_t n) {
+    free(w->symbols);
+    w->symbols = malloc(n * sizeof *w->symbols);
+    if (w->symbols == NULL)
+        return -1;
+    w->n_heap = 0;
+    for (size_t i = 0; i < n; i++)
+        w->symbols[i] = (cdp_symbol){w->ids[i], (int32_t)i - 1, i + 1 < n ? (int32_t)i + 1 : -1, no_slot};
+    for (size_t i = 0; i < n; i++)
+        if (!renew(bpe, w, (int32_t)i))
+            return -1;
+    if (!merge_all(bpe, w))
+        return -1;
+    int64_t count = 0;
+    for (int32_t i = 0; i >= 0; i = w->symbols[i].after)
+        w->ids[count++] = w->symbols[i].id;
+    return count;
+}
+
+int64_t cdp_merge_ids(const cdp_bpe *bpe, cdp_bpe_work *work, size_t n) {
+    return n <= FEW ? (int64_t)merge_few(bpe, work->ids, n) : merge_many(bpe, work, n);
+}
