@@ -4,7 +4,7 @@
 
 #include "launcher/option_table.h"
 
-static const char *const groups[] = {"model", "devices",  "text",  "generation",
+static const char *const groups[] = {"model", "devices",  "text",  "generation", "batch",
                                      "run",   "tokenize", "bench", "report"};
 enum { N_GROUPS = sizeof groups / sizeof groups[0] };
 

@@ -118,6 +118,7 @@ static cdp_status run_job(cdp_options *options, cdp_world *world, bool *is_alone
         return cdp_job_devices(options, world);
     st = options->command == CDP_SCORE   ? cdp_job_score(&run, options, world)
          : options->command == CDP_BENCH ? cdp_job_bench(&run, options, world)
+         : options->command == CDP_BATCH ? cdp_job_batch(&run, options, world)
                                          : cdp_job_generate(&run, options, world);
     *is_alone = run.is_alone;
     name_self(self, self_size, &run, cdp_world_rank(world));
@@ -141,7 +142,7 @@ static cdp_status join_world(cdp_world **out, const cdp_options *options) {
     return st;
 }
 
-/* Commands of a world: generate, score, devices under mpirun. */
+/* Commands of a world: generate, batch, score, bench, devices under mpirun. */
 static int world_main(cdp_options *options, cdp_status parsed, int argc, char **argv) {
     cdp_world *world = NULL;
     cdp_status st = join_world(&world, options);
@@ -193,6 +194,7 @@ static int alone_main(const cdp_options *options) {
     cdp_log_open(!options->quiet);
     const cdp_status st = options->command == CDP_PLAN       ? cdp_job_plan(options)
                           : options->command == CDP_TOKENIZE ? cdp_job_tokenize(options)
+                          : options->command == CDP_STATUS   ? cdp_job_status(options)
                                                              : cdp_job_devices(options, NULL);
     if (st != CDP_OK)
         print_error();
@@ -214,6 +216,7 @@ int main(int argc, char **argv) {
     if (parsed == CDP_OK && options.command >= CDP_N_COMMANDS)
         return print_and_end(&options);
     const bool is_alone = options.command == CDP_PLAN || options.command == CDP_TOKENIZE ||
+                          options.command == CDP_STATUS ||
                           (options.command == CDP_DEVICES && !cdp_world_has_launcher());
     if (parsed == CDP_OK && is_alone)
         return alone_main(&options);

@@ -120,11 +120,19 @@ static cdp_status stray_word(const char *word) {
                     cdp_escape(shown, sizeof shown, word, strlen(word)));
 }
 
+/* `cdpipe status OUT` is the one command with a word of its own. */
+static bool is_output_word(const cdp_options *o, const char *word) {
+    return o->command == CDP_STATUS && word[0] != '-' &&
+           cdp_options_origin(o, "output") != CDP_FROM_COMMAND_LINE;
+}
+
 /* One option at argv[*at], and its value; *at ends on the last word of it. */
 static cdp_status read_option(cdp_options *out, int argc, char **argv, int *at) {
     const char *word = argv[*at];
     if (strncmp(word, "--", 2) != 0 || word[2] == '\0')
-        return stray_word(word);
+        return is_output_word(out, word)
+                   ? set(out, find_row("output", strlen("output")), CDP_FROM_COMMAND_LINE, word)
+                   : stray_word(word);
     const size_t n = name_length(word);
     const char *value = word[2 + n] == '=' ? word + 2 + n + 1 : NULL;
     const option_row *row = find_row(word + 2, n);
@@ -176,6 +184,11 @@ static cdp_status check_together(const cdp_options *o) {
         return check_cpu(o, "num-gpus", "it counts GPUs");
     if (is_cpu && o->device_id >= 0)
         return check_cpu(o, "device-id", "it names a GPU");
+    if (o->command == CDP_STATUS)
+        return o->output != NULL ? CDP_OK
+                                 : cdp_fail(CDP_USAGE, "cdpipe status OUT: the --output of a batch job");
+    if (o->command == CDP_BATCH && (o->input == NULL || o->output == NULL))
+        return cdp_fail(CDP_USAGE, "batch needs --input X.jsonl and --output Y.jsonl");
     if (o->command != CDP_DEVICES && o->model == NULL)
         return cdp_fail(CDP_USAGE, "--model DIR is needed: a folder with config.json and *.safetensors");
     if (o->command != CDP_PLAN && o->ctx == CDP_OPTION_MAX)

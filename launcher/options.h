@@ -18,6 +18,8 @@ typedef enum cdp_command {
     CDP_DEVICES,
     CDP_TOKENIZE,
     CDP_BENCH,
+    CDP_BATCH,
+    CDP_STATUS,
     CDP_N_COMMANDS,
     CDP_HELP = CDP_N_COMMANDS, /* --help: print and end */
     CDP_VERSION,
@@ -60,6 +62,9 @@ typedef struct cdp_options {
     uint64_t seed;
     int n_stops;
     const char *stops[CDP_MAX_STOPS];
+
+    const char *input, *output, *status; /* batch */
+    bool strict, logits_hash;
 
     int pp, tg, repeat; /* bench */
     const char *batch;

@@ -96,7 +96,7 @@ static cdp_status find_place(cdp_run *run, cdp_place *place) {
     return CDP_OK;
 }
 
-static cdp_status make_plan(cdp_run *run, const cdp_place *places, int n_tokens, int max_batch) {
+static cdp_status make_plan(cdp_run *run, const cdp_place *places, int n_tokens, const cdp_job_spec *job) {
     const cdp_options *o = run->options;
     cdp_plan_request *request = calloc(1, sizeof *request);
     if (request == NULL)
@@ -106,11 +106,12 @@ static cdp_status make_plan(cdp_run *run, const cdp_place *places, int n_tokens,
     request->max_ranks = o->num_gpus > 0 ? o->num_gpus : 0;
     request->memory_fraction = o->gpu_memory_fraction;
     request->device_map = o->device_map;
+    request->ctx_is_limit = job->ctx_is_limit && o->ctx == 0;
     const cdp_dtype dtype = dtype_of(o->dtype, run->card->file_dtype);
     request->run = (cdp_run_shape){.dtype = dtype,
                                    .kv_dtype = dtype_of(o->kv_dtype, dtype),
                                    .ctx = o->ctx > 0 ? o->ctx : n_tokens,
-                                   .max_batch = max_batch > 0 ? max_batch : 1,
+                                   .max_batch = job->max_batch > 0 ? job->max_batch : 1,
                                    .chunk = cdp_place_chunk(o, run->choice.kind),
                                    .n_ranks = run->size,
                                    .n_taps = run->n_taps,
@@ -147,7 +148,7 @@ static cdp_status decide(cdp_run *run, const cdp_job_spec *job, const cdp_place 
     if (st == CDP_OK && run->rank == 0)
         st = job->prepare(run, job->of, &n_tokens);
     if (st == CDP_OK && run->rank == 0)
-        st = make_plan(run, places, n_tokens, job->max_batch);
+        st = make_plan(run, places, n_tokens, job);
     free(places);
     return st;
 }

@@ -27,6 +27,7 @@ typedef struct cdp_job_spec {
     cdp_status (*work)(cdp_run *run, void *of);
     void *of;
     int max_batch;        /* sequences at once; 0: one */
+    bool ctx_is_limit;    /* without --ctx, what fits of n_tokens will do (batch) */
     bool opens_tokenizer; /* the job reads or writes text, where the model has a tokenizer */
 } cdp_job_spec;
 

@@ -43,6 +43,7 @@ static void exec_mpirun(int np, int argc, char **argv, const char *self) {
     line[n++] = self;
     for (int i = 1; i < argc; i++)
         line[n++] = argv[i];
+    setenv("CDPIPE_TERMINAL", isatty(STDERR_FILENO) ? "1" : "0", 1); /* the ranks cannot see it */
     if (geteuid() == 0) { /* as root, as in a container, mpirun wants both */
         setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 0);
         setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 0);
@@ -62,8 +63,8 @@ static void exec_mpirun(int np, int argc, char **argv, const char *self) {
 
 cdp_status cdp_self_start(int *exit_code_out, const cdp_options *options, int argc, char **argv) {
     char self[4096];
-    if (options->command != CDP_BENCH && options->prompt == NULL && options->prompt_file == NULL &&
-        options->prompt_ids == NULL && isatty(STDIN_FILENO))
+    if (options->command != CDP_BENCH && options->command != CDP_BATCH && options->prompt == NULL &&
+        options->prompt_file == NULL && options->prompt_ids == NULL && isatty(STDIN_FILENO))
         return cdp_fail(CDP_USAGE,
                         "no text: give --prompt, --prompt-file, --prompt-ids, or text on standard input");
     const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);

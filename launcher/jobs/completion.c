@@ -20,11 +20,10 @@ static void take_config(cdp_sampling *s, const cdp_generation_card *given) {
         s->repetition_penalty = given->repetition_penalty;
 }
 
-cdp_status cdp_sampling_settle(cdp_sampling *out, const cdp_options *o, const cdp_model_card *card) {
-    cdp_generation_card given;
-    CDP_TRY(cdp_generation_card_read(&given, card->dir));
+void cdp_sampling_settle(cdp_sampling *out, const cdp_options *o, const cdp_generation_card *given,
+                         int vocab) {
     *out = cdp_sampling_default();
-    take_config(out, &given);
+    take_config(out, given);
     if (!isnan(o->temperature))
         out->temperature = o->temperature;
     if (o->top_k != INT_MIN)
@@ -38,11 +37,13 @@ cdp_status cdp_sampling_settle(cdp_sampling *out, const cdp_options *o, const cd
     out->presence_penalty = o->presence_penalty;
     out->frequency_penalty = o->frequency_penalty;
     out->seed = o->seed;
-    out->n_logprobs = o->logprobs < card->vocab ? o->logprobs : card->vocab;
+    out->n_logprobs = o->logprobs < vocab ? o->logprobs : vocab;
+}
+
+void cdp_sampling_note(const cdp_sampling *s) {
     cdp_note("sampling: temperature %g, top_k %d, top_p %g, min_p %g, repetition_penalty %g, seed %llu",
-             out->temperature, out->top_k, out->top_p, out->min_p, out->repetition_penalty,
-             (unsigned long long)out->seed);
-    return CDP_OK;
+             s->temperature, s->top_k, s->top_p, s->min_p, s->repetition_penalty,
+             (unsigned long long)s->seed);
 }
 
 cdp_status cdp_completion_limit(int *out, size_t n_prompt, int max_new_tokens, int64_t ctx) {

@@ -49,8 +49,13 @@ typedef struct cdp_completion {
     int64_t began_ns, first_ns, ended_ns; /* 0: not yet */
 } cdp_completion;
 
-/* What a run draws by where a request says nothing: command line, else generation_config.json, else off. */
-cdp_status cdp_sampling_settle(cdp_sampling *out, const cdp_options *options, const cdp_model_card *card);
+/* How tokens are drawn: each value from the options where they give it, else from generation_config.json,
+ * else off. The options of a batch line are the command line's with what the line sets. */
+void cdp_sampling_settle(cdp_sampling *out, const cdp_options *options, const cdp_generation_card *given,
+                         int vocab);
+
+/* The `#` line that shows it. */
+void cdp_sampling_note(const cdp_sampling *sampling);
 
 /* Tokens that prompt and answer may reach: n_prompt + max_new_tokens, cut at ctx (0: no cut). CDP_BAD_DATA
  * when the prompt alone is longer than ctx, CDP_USAGE when the sum is beyond what can be counted. */

@@ -22,9 +22,12 @@ typedef struct generate_job {
 static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
     generate_job *job = of;
     const cdp_options *o = job->options;
+    cdp_generation_card given;
     CDP_TRY(cdp_prompt_read(&job->prompt, o));
     CDP_TRY(cdp_prompt_encode(&job->prompt, o, run->tokenizer, run->card));
-    CDP_TRY(cdp_sampling_settle(&job->sampling, o, run->card));
+    CDP_TRY(cdp_generation_card_read(&given, run->card->dir));
+    cdp_sampling_settle(&job->sampling, o, &given, run->card->vocab);
+    cdp_sampling_note(&job->sampling);
     CDP_TRY(cdp_completion_limit(&job->limit, job->prompt.n_ids, o->max_new_tokens, o->ctx));
     *n_tokens_out = job->limit;
     if (o->raw == false && run->tokenizer != NULL && cdp_model_has_chat_template(o->model))

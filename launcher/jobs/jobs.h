@@ -1,5 +1,6 @@
 /* launcher/jobs/jobs.h - one function a command. Each returns the status that becomes the exit code; its
- * message is in cdp_error_message. generate and score are collective over the world, the others run alone. */
+ * message is in cdp_error_message. generate, score, bench and batch are collective over the world, the others
+ * run alone. */
 #pragma once
 
 #include "launcher/run.h"
@@ -7,6 +8,8 @@
 cdp_status cdp_job_generate(cdp_run *run, cdp_options *options, cdp_world *world);
 cdp_status cdp_job_score(cdp_run *run, cdp_options *options, cdp_world *world);
 cdp_status cdp_job_bench(cdp_run *run, cdp_options *options, cdp_world *world);
+cdp_status cdp_job_batch(cdp_run *run, cdp_options *options, cdp_world *world);
 cdp_status cdp_job_plan(const cdp_options *options);
 cdp_status cdp_job_devices(const cdp_options *options, cdp_world *world); /* world may be NULL */
 cdp_status cdp_job_tokenize(const cdp_options *options);
+cdp_status cdp_job_status(const cdp_options *options);

@@ -71,6 +71,12 @@ static cdp_status parse_row(const option_row *row, const char *value) {
     return is_alone(row) ? parse(command, word, NULL) : parse(command, word, "--model", "m", NULL);
 }
 
+/* batch needs two files beside any row of its own: the environment has them, which no other command reads. */
+static void give_batch_files(void) {
+    setenv("CDPIPE_INPUT", "in.jsonl", 1);
+    setenv("CDPIPE_OUTPUT", "out.jsonl", 1);
+}
+
 static void test_rows(void **state) {
     (void)state;
     assert_in_range(cdp_n_option_rows, 1, CDP_MAX_OPTIONS);
@@ -208,6 +214,7 @@ static void test_variables(void **state) {
                                          strchr(cdp_error_message(), '\033') != NULL))
             fail_msg("a bad %s: %s", name, cdp_error_message());
         unsetenv(name);
+        give_batch_files();
         free(by_variable);
         free(by_line);
     }
@@ -274,12 +281,17 @@ static void test_advice(void **state) {
         {"--dtype", "", "--dtype is \"\", expected"},
         {"generate", "--p", "did you mean --np?"}, /* --pp is as near, but bench's */
         {"--json", NULL, "--model DIR is needed"},
+        {"generate", "out.jsonl",
+         "\"out.jsonl\": options begin with --"}, /* only status has a word of its own */
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         if (parse(cases[i][0], cases[i][1], NULL) != CDP_USAGE ||
             strstr(cdp_error_message(), cases[i][2]) == NULL)
             fail_msg("%s %s: \"%s\", expected \"%s\"", cases[i][0], cases[i][1] != NULL ? cases[i][1] : "",
                      cdp_error_message(), cases[i][2]);
+    assert_int_equal(parse("status", "a.jsonl", "--json", NULL), CDP_OK);
+    assert_string_equal(options.output, "a.jsonl");
+    assert_int_equal(parse("status", "a.jsonl", "b.jsonl", NULL), CDP_USAGE);
     assert_int_equal(parse("--model", "m", "--device", "cpu", "--num-gpus", "2", NULL), CDP_USAGE);
     assert_non_null(strstr(cdp_error_message(), "--device cpu and --num-gpus contradict each other"));
     assert_int_equal(parse("--model", "m", "--device", "cpu", "--device-id", "0", NULL), CDP_USAGE);
@@ -362,5 +374,6 @@ int main(void) {
         cmocka_unit_test(test_ranges), cmocka_unit_test(test_variables), cmocka_unit_test(test_priority),
         cmocka_unit_test(test_advice), cmocka_unit_test(test_pack),
     };
+    give_batch_files();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
