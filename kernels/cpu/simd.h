@@ -76,6 +76,9 @@ SIMD float v_sum(vf v) {
 #endif
 }
 SIMD float v_largest(vf v) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)v);
+#endif
     float best = v[0];
     for (int i = 1; i < VF; i++)
         best = v[i] > best ? v[i] : best;
