@@ -195,6 +195,7 @@ static int alone_main(const cdp_options *options) {
     const cdp_status st = options->command == CDP_PLAN       ? cdp_job_plan(options)
                           : options->command == CDP_TOKENIZE ? cdp_job_tokenize(options)
                           : options->command == CDP_STATUS   ? cdp_job_status(options)
+                          : options->command == CDP_TEMPLATE ? cdp_job_template(options)
                                                              : cdp_job_devices(options, NULL);
     if (st != CDP_OK)
         print_error();
@@ -216,7 +217,7 @@ int main(int argc, char **argv) {
     if (parsed == CDP_OK && options.command >= CDP_N_COMMANDS)
         return print_and_end(&options);
     const bool is_alone = options.command == CDP_PLAN || options.command == CDP_TOKENIZE ||
-                          options.command == CDP_STATUS ||
+                          options.command == CDP_STATUS || options.command == CDP_TEMPLATE ||
                           (options.command == CDP_DEVICES && !cdp_world_has_launcher());
     if (parsed == CDP_OK && is_alone)
         return alone_main(&options);

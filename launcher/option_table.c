@@ -13,8 +13,9 @@ enum {
     B = 1 << CDP_BENCH,
     J = 1 << CDP_BATCH,
     Q = 1 << CDP_STATUS,
+    M = 1 << CDP_TEMPLATE,
     RUN = G | S | B | J,
-    ALL = G | S | P | D | T | B | J | Q,
+    ALL = G | S | P | D | T | B | J | Q | M,
 };
 
 const command_row cdp_command_rows[CDP_N_COMMANDS] = {
@@ -27,11 +28,13 @@ const command_row cdp_command_rows[CDP_N_COMMANDS] = {
     [CDP_BATCH] = {"batch", "--model DIR --input X.jsonl --output Y.jsonl",
                    "Complete many prompts from a file; run it again to go on after a stop."},
     [CDP_STATUS] = {"status", "OUT", "Tell how far a batch job is, from its output alone."},
+    [CDP_TEMPLATE] = {"template", "--model DIR --messages FILE.json",
+                      "Show a conversation as the text that the model gets to see."},
     [CDP_TOKENIZE] = {"tokenize", "--model DIR --prompt TEXT", "Turn text into token ids, or ids into text."},
 };
 
 const option_row cdp_option_rows[] = {
-    {"model", OPTION_TEXT, AT(model), G | S | P | T | B | J, "model", "DIR", NULL, 0, 0, false, "none",
+    {"model", OPTION_TEXT, AT(model), G | S | P | T | B | J | M, "model", "DIR", NULL, 0, 0, false, "none",
      "Folder in the Hugging Face form: config.json, *.safetensors, tokenizer.json."},
     {"dtype", OPTION_CHOICE, AT(dtype), RUN | P, "model", "auto|bf16|fp16|fp32", NULL, 0, 0, false,
      "auto, the embedding's dtype in the file", "Number format of weights and arithmetic."},
@@ -74,6 +77,16 @@ const option_row cdp_option_rows[] = {
      "Read the text from a file."},
     {"prompt-ids", OPTION_TEXT, AT(prompt_ids), G | S | T, "text", "1,2,3", NULL, 0, 0, false, "none",
      "Token ids, taken as they are."},
+    {"system", OPTION_TEXT, AT(system), G, "text", "TEXT", NULL, 0, 0, false, "none",
+     "What the model is told before the first message, where it has a chat template."},
+    {"messages", OPTION_TEXT, AT(messages), M, "text", "FILE.json", NULL, 0, 0, false, "none",
+     "The conversation: a list of {\"role\", \"content\"}."},
+    {"tools", OPTION_TEXT, AT(tools), M, "text", "FILE.json", NULL, 0, 0, false, "none",
+     "The tools that the model may call: a list of their descriptions."},
+    {"no-generation-prompt", OPTION_FLAG, AT(no_generation_prompt), M, "text", NULL, NULL, 0, 0, false, "off",
+     "Leave out what opens the answer of the assistant."},
+    {"var", OPTION_STOPS, AT(vars), M, "text", "NAME=JSON", NULL, 0, 0, false, "none",
+     "A variable of the template, as in enable_thinking=false; may be given several times."},
     {"raw", OPTION_FLAG, AT(raw), G, "text", NULL, NULL, 0, 0, false, "off",
      "Send the prompt as it is, without a chat template."},
     {"echo", OPTION_FLAG, AT(echo), G, "text", NULL, NULL, 0, 0, false, "off",
@@ -153,6 +166,10 @@ const option_row cdp_option_rows[] = {
     {"quiet", OPTION_FLAG, AT(quiet), ALL, "report", NULL, NULL, 0, 0, false, "off", "Print no `#` lines."},
 };
 const int cdp_n_option_rows = (int)(sizeof cdp_option_rows / sizeof cdp_option_rows[0]);
+
+int *cdp_option_count(cdp_options *options, const option_row *row) {
+    return row->offset == AT(stops) ? &options->n_stops : &options->n_vars;
+}
 
 void cdp_options_defaults(cdp_options *out) {
     *out = (cdp_options){

@@ -10,7 +10,7 @@ typedef enum option_kind {
     OPTION_INT,    /* int in [low, high]; `word` stands for CDP_OPTION_MAX */
     OPTION_U64,    /* uint64_t */
     OPTION_REAL,   /* double in [low, high], low excluded where is_above */
-    OPTION_STOPS,  /* appended to stops */
+    OPTION_STOPS,  /* appended to stops, or to vars: cdp_option_count */
 } option_kind;
 
 typedef struct option_row {
@@ -34,6 +34,9 @@ typedef struct command_row {
     const char *name, *synopsis, *help;
 } command_row;
 extern const command_row cdp_command_rows[CDP_N_COMMANDS];
+
+/* How many values a row of OPTION_STOPS has: the counter before its list. */
+int *cdp_option_count(cdp_options *options, const option_row *row);
 
 /* Put a value into its field. `where` is what the person wrote, the flag or the variable, for the message. */
 cdp_status cdp_option_set(cdp_options *out, const option_row *row, const char *where, const char *value);

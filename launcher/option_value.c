@@ -91,12 +91,13 @@ static const char *read_choice(const option_row *row, const char *text) {
     return NULL;
 }
 
-static cdp_status add_stop(cdp_options *out, const char *where, const char *value) {
+static cdp_status add_stop(cdp_options *out, const option_row *row, const char *where, const char *value) {
     if (*value == '\0')
         return cdp_fail(CDP_USAGE, "%s is empty, expected a text", where);
-    if (out->n_stops == CDP_MAX_STOPS)
+    int *n = cdp_option_count(out, row);
+    if (*n == CDP_MAX_STOPS)
         return cdp_fail(CDP_USAGE, "%s is given more than %d times", where, CDP_MAX_STOPS);
-    out->stops[out->n_stops++] = value;
+    ((const char **)((char *)out + row->offset))[(*n)++] = value;
     return CDP_OK;
 }
 
@@ -128,7 +129,7 @@ cdp_status cdp_option_set(cdp_options *out, const option_row *row, const char *w
         is_good = read_real(row, value, field);
         break;
     case OPTION_STOPS:
-        return add_stop(out, where, value);
+        return add_stop(out, row, where, value);
     }
     return is_good ? CDP_OK : bad_value(out, row, where, value);
 }

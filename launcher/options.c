@@ -49,7 +49,7 @@ static written_name written(const option_row *row, cdp_origin origin) {
 static cdp_status set(cdp_options *out, const option_row *row, cdp_origin origin, const char *value) {
     unsigned char *known = &out->origin[row - cdp_option_rows];
     if (row->kind == OPTION_STOPS && *known != (unsigned char)origin)
-        out->n_stops = 0; /* the command line's stops replace the environment's */
+        *cdp_option_count(out, row) = 0; /* the command line's stops replace the environment's */
     CDP_TRY(cdp_option_set(out, row, written(row, origin).text, value));
     *known = (unsigned char)origin;
     return CDP_OK;

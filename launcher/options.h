@@ -20,6 +20,7 @@ typedef enum cdp_command {
     CDP_BENCH,
     CDP_BATCH,
     CDP_STATUS,
+    CDP_TEMPLATE,
     CDP_N_COMMANDS,
     CDP_HELP = CDP_N_COMMANDS, /* --help: print and end */
     CDP_VERSION,
@@ -65,6 +66,10 @@ typedef struct cdp_options {
 
     const char *input, *output, *status; /* batch */
     bool strict, logits_hash;
+    const char *system, *messages, *tools; /* chat templates */
+    bool no_generation_prompt;
+    int n_vars;
+    const char *vars[CDP_MAX_STOPS]; /* name=JSON */
 
     int pp, tg, repeat; /* bench */
     const char *batch;

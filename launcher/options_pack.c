@@ -43,8 +43,9 @@ static cdp_status pack_row(FILE *to, const option_row *row, const cdp_options *o
                            const cdp_options *base) {
     const int origin = options->origin[row - cdp_option_rows];
     if (row->kind == OPTION_STOPS) {
-        for (int i = 0; i < options->n_stops; i++)
-            fprintf(to, "%d%s=%s%c", origin, row->name, options->stops[i], 0);
+        const char *const *values = (const char *const *)((const char *)options + row->offset);
+        for (int i = 0; i < *cdp_option_count((cdp_options *)options, row); i++)
+            fprintf(to, "%d%s=%s%c", origin, row->name, values[i], 0);
         return CDP_OK;
     }
     char *value = NULL;
@@ -103,7 +104,7 @@ static void read_value(cdp_options *out, const option_row *row, const char *valu
         *(double *)field = strtod(value, NULL);
         break;
     case OPTION_STOPS:
-        out->stops[out->n_stops++] = value;
+        ((const char **)field)[(*cdp_option_count(out, row))++] = value;
         break;
     }
 }
@@ -122,7 +123,7 @@ static bool unpack_entry(cdp_options *out, const char *entry) {
     if (equals == NULL || origin < CDP_FROM_DEFAULT || origin > CDP_FROM_COMMAND_LINE)
         return false;
     const option_row *row = row_named(entry + 1, (size_t)(equals - entry - 1));
-    if (row == NULL || (row->kind == OPTION_STOPS && out->n_stops == CDP_MAX_STOPS))
+    if (row == NULL || (row->kind == OPTION_STOPS && *cdp_option_count(out, row) == CDP_MAX_STOPS))
         return false;
     read_value(out, row, equals + 1);
     out->origin[row - cdp_option_rows] = (unsigned char)origin;

@@ -19,20 +19,24 @@ typedef struct generate_job {
     cdp_job_figures figures;
 } generate_job;
 
+/* Through the chat template where the model has one, else as it is. */
+static cdp_status encode(cdp_run *run, generate_job *job) {
+    bool is_done;
+    CDP_TRY(cdp_prompt_encode_chat(&job->prompt, job->options, run->tokenizer, run->card, &is_done));
+    return is_done ? CDP_OK : cdp_prompt_encode(&job->prompt, job->options, run->tokenizer, run->card);
+}
+
 static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
     generate_job *job = of;
     const cdp_options *o = job->options;
     cdp_generation_card given;
     CDP_TRY(cdp_prompt_read(&job->prompt, o));
-    CDP_TRY(cdp_prompt_encode(&job->prompt, o, run->tokenizer, run->card));
+    CDP_TRY(encode(run, job));
     CDP_TRY(cdp_generation_card_read(&given, run->card->dir));
     cdp_sampling_settle(&job->sampling, o, &given, run->card->vocab);
     cdp_sampling_note(&job->sampling);
     CDP_TRY(cdp_completion_limit(&job->limit, job->prompt.n_ids, o->max_new_tokens, o->ctx));
     *n_tokens_out = job->limit;
-    if (o->raw == false && run->tokenizer != NULL && cdp_model_has_chat_template(o->model))
-        cdp_note(
-            "the model has a chat template, which cannot be used yet: the prompt is sent as it is (--raw)");
     return cdp_sampler_open(&job->sampler, run->card->vocab);
 }
 

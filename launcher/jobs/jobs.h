@@ -13,3 +13,4 @@ cdp_status cdp_job_plan(const cdp_options *options);
 cdp_status cdp_job_devices(const cdp_options *options, cdp_world *world); /* world may be NULL */
 cdp_status cdp_job_tokenize(const cdp_options *options);
 cdp_status cdp_job_status(const cdp_options *options);
+cdp_status cdp_job_template(const cdp_options *options);

@@ -6,8 +6,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "kernels/log.h"
+#include "launcher/jobs/conversation.h"
+#include "launcher/template/chat.h"
 #include "planner/file.h"
-#include "planner/json.h"
 
 enum { MAX_PROMPT_BYTES = 64 << 20 };
 
@@ -69,6 +71,64 @@ static cdp_status parse_ids(cdp_prompt *out, const char *text, int vocab) {
     return CDP_OK;
 }
 
+static cdp_status check_ids(const cdp_prompt *prompt, const cdp_model_card *card) {
+    if (prompt->n_ids == 0)
+        return cdp_fail(CDP_BAD_DATA, "the prompt is empty");
+    if (prompt->n_ids > INT32_MAX / 2)
+        return cdp_fail(CDP_BAD_DATA, "a prompt of %zu tokens is too long", prompt->n_ids);
+    for (size_t i = 0; i < prompt->n_ids; i++)
+        if (prompt->ids[i] < 0 || prompt->ids[i] >= card->vocab)
+            return cdp_fail(CDP_BAD_MODEL, "tokenizer.json gives id %d, but the embedding has %d rows",
+                            prompt->ids[i], card->vocab);
+    return CDP_OK;
+}
+
+static cdp_status encode_messages(cdp_prompt *prompt, const cdp_options *o, const cdp_chat *chat,
+                                  const cdp_tokenizer *tokenizer) {
+    cdp_messages messages = {0};
+    cdp_conversation conversation = {0};
+    char *json = NULL;
+    cdp_status st = CDP_OK;
+    if (o->system != NULL)
+        CDP_TRY_GOTO(cdp_messages_add(&messages, "system", o->system, strlen(o->system)), st, done);
+    CDP_TRY_GOTO(cdp_messages_add(&messages, "user", prompt->text, prompt->n_text), st, done);
+    CDP_TRY_GOTO(cdp_messages_json(&messages, &json, &conversation.n_messages), st, done);
+    conversation.messages = json;
+    st = cdp_chat_encode(chat, &conversation, tokenizer, &prompt->ids, &prompt->n_ids);
+done:
+    cdp_messages_close(&messages);
+    free(json);
+    return st;
+}
+
+/* A template that we cannot read must not keep a model from running, but its user has to know. */
+static cdp_status open_chat(cdp_chat **out, const cdp_options *o) {
+    const cdp_status st = cdp_chat_open(out, o->model);
+    if (st != CDP_BAD_MODEL || o->system != NULL)
+        return st;
+    cdp_note("the chat template cannot be used, the prompt is sent as it is: %s", cdp_error_message());
+    cdp_error_clear();
+    return CDP_OK;
+}
+
+cdp_status cdp_prompt_encode_chat(cdp_prompt *prompt, const cdp_options *o, const cdp_tokenizer *tokenizer,
+                                  const cdp_model_card *card, bool *done_out) {
+    cdp_chat *chat = NULL;
+    const bool is_wanted = !o->raw && prompt->text != NULL && tokenizer != NULL && cdp_chat_exists(o->model);
+    *done_out = false;
+    if (!is_wanted && o->system != NULL)
+        return cdp_fail(CDP_USAGE, "--system needs a text and a model with a chat template, without --raw");
+    if (!is_wanted)
+        return CDP_OK;
+    CDP_TRY(open_chat(&chat, o));
+    if (chat == NULL)
+        return CDP_OK;
+    cdp_status st = encode_messages(prompt, o, chat, tokenizer);
+    cdp_chat_close(chat);
+    *done_out = true;
+    return st == CDP_OK ? check_ids(prompt, card) : st;
+}
+
 cdp_status cdp_prompt_encode(cdp_prompt *prompt, const cdp_options *options, const cdp_tokenizer *tokenizer,
                              const cdp_model_card *card) {
     if (options->prompt_ids != NULL) {
@@ -87,35 +147,11 @@ cdp_status cdp_prompt_encode(cdp_prompt *prompt, const cdp_options *options, con
         prompt->ids[0] = card->bos;
         prompt->n_ids = 1;
     }
-    if (prompt->n_ids == 0)
-        return cdp_fail(CDP_BAD_DATA, "the prompt is empty");
-    if (prompt->n_ids > INT32_MAX / 2)
-        return cdp_fail(CDP_BAD_DATA, "a prompt of %zu tokens is too long", prompt->n_ids);
-    for (size_t i = 0; i < prompt->n_ids; i++)
-        if (prompt->ids[i] < 0 || prompt->ids[i] >= card->vocab)
-            return cdp_fail(CDP_BAD_MODEL, "tokenizer.json gives id %d, but the embedding has %d rows",
-                            prompt->ids[i], card->vocab);
-    return CDP_OK;
+    return check_ids(prompt, card);
 }
 
 void cdp_prompt_close(cdp_prompt *prompt) {
     free(prompt->text);
     free(prompt->ids);
     *prompt = (cdp_prompt){0};
-}
-
-bool cdp_model_has_chat_template(const char *dir) {
-    char path[4200];
-    if (cdp_file_join(path, sizeof path, dir, "chat_template.jinja") && cdp_file_exists(path))
-        return true;
-    cJSON *config = NULL;
-    if (!cdp_file_join(path, sizeof path, dir, "tokenizer_config.json") || !cdp_file_exists(path) ||
-        cdp_json_read(&config, path, &cdp_json_index_limits) != CDP_OK) {
-        cdp_error_clear(); /* a broken tokenizer_config.json has nothing that this run needs */
-        return false;
-    }
-    const cJSON *chat_template = cdp_json_get(config, "chat_template");
-    const bool has_one = chat_template != NULL && !cJSON_IsNull(chat_template);
-    cJSON_Delete(config);
-    return has_one;
 }

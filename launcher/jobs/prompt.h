@@ -16,12 +16,15 @@ typedef struct cdp_prompt {
  * nothing to read and stdin is a terminal. */
 cdp_status cdp_prompt_read(cdp_prompt *out, const cdp_options *options);
 
+/* The text as one message of a user (behind --system) through the model's chat template. False in *done_out
+ * when there is nothing to apply: --raw, ids, or a model without a template that can be used, which is said.
+ * CDP_BAD_DATA when the template refuses, CDP_USAGE when --system has no template to go through. */
+cdp_status cdp_prompt_encode_chat(cdp_prompt *prompt, const cdp_options *options,
+                                  const cdp_tokenizer *tokenizer, const cdp_model_card *card, bool *done_out);
+
 /* Text or ids to ids, checked against the vocabulary. tokenizer may be NULL when ids were given; without one
  * a text is CDP_BAD_DATA. An empty prompt becomes bos where the model has one, else CDP_BAD_DATA. */
 cdp_status cdp_prompt_encode(cdp_prompt *prompt, const cdp_options *options, const cdp_tokenizer *tokenizer,
                              const cdp_model_card *card);
 
 void cdp_prompt_close(cdp_prompt *prompt);
-
-/* True when the folder brings a chat template (chat_template.jinja, or tokenizer_config.json's). */
-bool cdp_model_has_chat_template(const char *dir);

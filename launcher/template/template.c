@@ -66,14 +66,40 @@ void cdp_chat_template_close(cdp_chat_template *t) {
     free(t);
 }
 
+static void complete_reasoning(tpl_machine *m, tpl_dict *message) {
+    static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const tpl_value *found = tpl_dict_find_word(message, names[i]);
+        if (found == NULL || found->kind == TPL_NONE)
+            continue;
+        const tpl_value reasoning = *found;
+        tpl_dict_put(m, message, tpl_word("reasoning_content"), reasoning);
+        if (tpl_dict_find_word(message, "thinking") == NULL)
+            tpl_dict_put(m, message, tpl_word("thinking"), reasoning);
+        return;
+    }
+}
+
+/* Faults of a variable have no place in the template. */
+static tpl_value value_of(tpl_machine *m, const cdp_variable *v) {
+    const char *source = m->source;
+    m->source = NULL;
+    const tpl_value value = tpl_parse_json(m, v->json, v->n_json, v->name, v->is_own);
+    for (size_t i = 0; v->is_messages && i < (value.kind == TPL_LIST ? value.n : 1); i++) {
+        if (value.kind != TPL_LIST || value.items[i].kind != TPL_DICT)
+            tpl_fail(m, "%s: expected a list of objects", v->name);
+        complete_reasoning(m, value.items[i].dict);
+    }
+    m->source = source;
+    return value;
+}
+
 /* Variables whose names the template never mentions are not even read. */
 static void set_variables(tpl_machine *m, const cdp_chat_template *t, const cdp_variable *variables, int n) {
     for (int i = 0; i < n; i++)
         for (const tpl_name *name = t->names; name != NULL; name = name->next)
             if (strcmp(name->text, variables[i].name) == 0)
-                tpl_scope_set(m, m->scope, name->text,
-                              tpl_parse_json(m, variables[i].json, variables[i].n_json, variables[i].name,
-                                             variables[i].is_own));
+                tpl_scope_set(m, m->scope, name->text, value_of(m, &variables[i]));
 }
 
 /* The result out of the arena: text and the spans of its own bytes. */

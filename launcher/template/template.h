@@ -30,6 +30,10 @@ typedef struct cdp_variable {
     const char *json;
     size_t n_json;
     bool is_own; /* the model's own words, not data: may become special tokens */
+    /* A list of messages, which transformers completes before it renders them: the first that is not null of
+     * reasoning_content, thinking and reasoning becomes reasoning_content, and thinking where that is not
+     * there. */
+    bool is_messages;
 } cdp_variable;
 
 /* The members of a JSON object as variables, each by the text it has there: a request's own numbers, not
