@@ -64,6 +64,7 @@ void cdp_wait_pause(cdp_waiter *waiter);
 /* Monotonic time in nanoseconds. */
 int64_t cdp_now_ns(void);
 
-/* SIGTERM, SIGINT and SIGUSR1 ask for a stop (a second SIGINT leaves at once with 75); SIGPIPE is ignored. */
+/* SIGTERM, SIGINT and SIGUSR1 ask for a stop (a second SIGINT leaves at once with 75); SIGPIPE and SIGXFSZ
+ * are ignored: the write says what is wrong. */
 cdp_status cdp_stop_install(void);
 bool cdp_stop_wanted(void);

@@ -52,6 +52,24 @@ int test_each_process(const char *name, const char *marker, int signal_number) {
     return count;
 }
 
+pid_t test_run_rank(const test_run *run, int rank) {
+    static char text[1 << 18];
+    char variable[40];
+    pid_t found = -1;
+    snprintf(variable, sizeof variable, "OMPI_COMM_WORLD_RANK=%d", rank);
+    DIR *proc = opendir("/proc");
+    for (struct dirent *entry; proc != NULL && found < 0 && (entry = readdir(proc)) != NULL;) {
+        const pid_t pid = (pid_t)atoi(entry->d_name);
+        const size_t n = pid > 0 ? read_proc(pid, "environ", text, sizeof text) : 0;
+        if (memmem(text, n, run->temp_dir, strlen(run->temp_dir)) != NULL &&
+            memmem(text, n, variable, strlen(variable) + 1) != NULL && !is_zombie(pid))
+            found = pid; /* the variable with its NUL: rank 1 is not rank 12 */
+    }
+    if (proc != NULL)
+        closedir(proc);
+    return found;
+}
+
 int test_processes(const char *marker) {
     for (size_t i = 0; marker[i] != '\0'; i++)
         if (marker[i] == ' ') {

@@ -92,5 +92,8 @@ int test_processes(const char *marker);
  * contains `marker`, and send each `signal_number` if that is not 0. */
 int test_each_process(const char *name, const char *marker, int signal_number);
 
+/* The process of rank `rank` of a run that mpirun started, -1 while there is none. */
+pid_t test_run_rank(const test_run *run, int rank);
+
 /* Monotonic seconds. */
 double test_now_s(void);
