@@ -1,0 +1,389 @@
+/* A batch job as scripts meet it: stopped and resumed, refused, locked out, given bad lines and a full disk,
+ * and with a prompt that kills the engine each time.
+ *
+ * What it catches: a stop that loses or repeats a record, two runs on one output, two jobs mixed in one file,
+ * an innocent prompt condemned for its company, a status that says running when nobody runs.
+ */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "tests/support/batch.h"
+#include "tests/support/data.h"
+#include "tests/support/golden.h"
+
+enum { N_LINES = 24 };
+
+static char input[512];
+static cJSON *undisturbed;
+
+static void write_file(const char *path, const char *text) {
+    FILE *to = fopen(path, "w");
+    assert_non_null(to);
+    fputs(text, to);
+    fclose(to);
+}
+
+static char *read_text(const char *path) {
+    FILE *from = fopen(path, "r");
+    char *text = calloc(1, 1 << 16);
+    if (from != NULL) {
+        const size_t n = fread(text, 1, (1 << 16) - 1, from);
+        text[n] = '\0';
+        fclose(from);
+    }
+    return text;
+}
+
+static int setup(void **state) {
+    (void)state;
+    snprintf(input, sizeof input, "%s/in.jsonl", test_temp_dir());
+    FILE *to = fopen(input, "w");
+    for (int i = 0; i < N_LINES; i++)
+        fprintf(to, "{\"id\":\"b%d\",\"prompt\":\"ROMEO:\\n%d\",\"max_new_tokens\":%d}\n", i, i, 6 + i % 9);
+    fclose(to);
+    const char *out = batch_file(test_temp_dir(), "undisturbed.jsonl");
+    batch_go(batch_open(1, 60, input, out), 0);
+    undisturbed = batch_records(out);
+    return cJSON_GetArraySize(undisturbed) == N_LINES ? 0 : 1;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    cJSON_Delete(undisturbed);
+    return 0;
+}
+
+static const char *fresh(void) {
+    static char out[512];
+    static int number;
+    snprintf(out, sizeof out, "%s/out%d.jsonl", test_temp_dir(), number++);
+    return out;
+}
+
+static const char *beside(const char *out, const char *suffix) {
+    static char paths[4][600];
+    static int next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof paths[0], "%s%s", out, suffix);
+    return path;
+}
+
+/* A run whose steps of rank 0 take 15 ms each, seen at work: some records are there, not all. */
+static test_run *start_slow(int np, const char *out, const char *const *words) {
+    test_run *run = batch_open(np, 60, input, out);
+    test_run_add(run, "--max-batch", "4", NULL);
+    for (int i = 0; words != NULL && words[i] != NULL; i++)
+        test_run_add(run, words[i], NULL);
+    test_run_env(run, "CDPIPE_FAULT=0:step:slow:15:1");
+    const long n_before = batch_count(beside(out, ".part"));
+    test_run_start(run);
+    const double until = test_now_s() + 30;
+    while (batch_count(beside(out, ".part")) < (n_before > 0 ? n_before : 0) + 2 && test_now_s() < until)
+        usleep(5000);
+    return run;
+}
+
+static void check_resumes(const char *out, int np) {
+    batch_go(batch_open(np, 60, input, out), 0);
+    cJSON *records = batch_records(out);
+    batch_check_same(undisturbed, records, "resumed");
+    cJSON_Delete(records);
+    assert_int_not_equal(access(beside(out, ".part"), F_OK), 0);
+    assert_int_not_equal(access(beside(out, ".attempts"), F_OK), 0);
+}
+
+static void test_signals(void **state) {
+    (void)state;
+    static const int signals[] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR1};
+    for (int i = 0; i < 4; i++) {
+        const char *out = fresh();
+        const int np = i == 3 ? 2 : 1; /* mpirun forwards USR1 alone */
+        test_run *run = start_slow(np, out, NULL);
+        kill(run->pid, signals[i]);
+        test_run_wait(run);
+        const long n = batch_count(beside(out, ".part"));
+        if (run->exit_code != 75 || n < 2 || n >= N_LINES ||
+            strstr(run->err, "the same command goes on") == NULL)
+            fail_msg("signal %d, np %d: exit %d, %ld records\n%s", signals[i], np, run->exit_code, n,
+                     run->err);
+        test_run_close(run);
+        char *journal = read_text(beside(out, ".attempts"));
+        assert_non_null(strstr(journal, "\nstop\n")); /* nobody is charged */
+        free(journal);
+        check_resumes(out, 3 - np);
+    }
+}
+
+/* Refused: exit code, words of the message, and that no weight was read before. */
+static void refuse(const char *in, const char *out, const char *const *words, int code, const char *part) {
+    test_run *run = batch_open(1, 60, in, out);
+    for (int i = 0; words != NULL && words[i] != NULL; i++)
+        test_run_add(run, words[i], NULL);
+    test_run_go(run);
+    if (run->exit_code != code || strstr(run->err, part) == NULL)
+        fail_msg("exit %d, expected %d with \"%s\"\n%s", run->exit_code, code, part, run->err);
+    assert_null(strstr(run->err, "# stage"));
+    test_run_close(run);
+}
+
+static void test_refused(void **state) {
+    (void)state;
+    const char *dir = test_temp_dir(), *out = fresh();
+    const char *twins = batch_file(dir, "twins.jsonl"), *own = batch_file(dir, "own.jsonl");
+    write_file(twins, "{\"id\":\"a\",\"prompt\":\"x\"}\n{\"id\":\"b\",\"prompt\":\"x\"}\n{\"id\":\"a\","
+                      "\"prompt\":\"y\"}\n");
+    refuse(twins, out, NULL, 65, "lines 1 and 3 have the same id \"a\"");
+    refuse(batch_file(dir, "nothing.jsonl"), out, NULL, 66, "No such file");
+    refuse(dir, out, NULL, 66, "Is a directory");
+    refuse(input, input, NULL, 64, "is the input itself");
+    refuse(input, dir, NULL, 74, "Is a directory");
+    refuse(input, batch_file(dir, "no/folder/out.jsonl"), NULL, 74, "No such file");
+    write_file(own, "my notes\n"); /* somebody's file: not touched */
+    refuse(input, own, NULL, 65, "has no manifest");
+    char *text = read_text(own);
+    assert_string_equal(text, "my notes\n");
+    free(text);
+    const char *done = batch_file(dir, "undisturbed.jsonl");
+    const char *hot[] = {"--temperature", "1.5", NULL}, *wide[] = {"--dtype", "fp32", NULL};
+    refuse(input, done, hot, 65, "another temperature: its manifest has null, this run has 1.5");
+    refuse(input, done, wide, 65, "another dtype: its manifest has \"bf16\", this run has \"fp32\"");
+    refuse(twins, done, NULL, 65, "same id");
+    write_file(twins, "{\"id\":\"a\",\"prompt\":\"x\"}\n");
+    refuse(twins, done, NULL, 65, "another input.lines");
+    refuse(input, done, NULL, 0, "nothing to do");
+    const char *const no_output[] = {CDPIPE_BIN, "batch", "--model", "m", "--input", "x"};
+    test_run *run = test_run_open(20);
+    for (int i = 0; i < 6; i++)
+        test_run_add(run, no_output[i], NULL);
+    batch_go(run, 64);
+}
+
+static void test_odd_outputs(void **state) {
+    (void)state;
+    test_run *run = batch_open(1, 60, input, "/dev/full");
+    test_run_go(run);
+    assert_int_equal(run->exit_code, 74);
+    assert_non_null(strstr(run->err, "/dev/full: writing: No space left"));
+    test_run_close(run);
+    batch_go(batch_open(1, 60, input, "/dev/null"), 0);
+    const char *empty = batch_file(test_temp_dir(), "empty.jsonl"), *out = fresh();
+    write_file(empty, "\n");
+    batch_go(batch_open(1, 60, empty, out), 0);
+    assert_int_equal(batch_count(out), 0);
+}
+
+static void test_lock(void **state) {
+    (void)state;
+    char holder[64];
+    const char *out = fresh();
+    test_run *first = start_slow(1, out, NULL), *second = batch_open(1, 60, input, out);
+    kill(first->pid, SIGSTOP); /* it shall be there for 5 s, whatever the machine does meanwhile */
+    test_run_go(second);
+    snprintf(holder, sizeof holder, "held by pid %d on ", (int)first->pid);
+    if (second->exit_code != 75 || strstr(second->err, holder) == NULL || second->elapsed_s < 4.5)
+        fail_msg("exit %d after %.1f s, expected 75 and \"%s\"\n%s", second->exit_code, second->elapsed_s,
+                 holder, second->err);
+    test_run_close(second);
+    second = batch_open(1, 60, input, out); /* who waits gets it when the first goes */
+    test_run_start(second);
+    usleep(400000);
+    kill(first->pid, SIGKILL);
+    test_run_wait(first);
+    test_run_close(first);
+    test_run_wait(second);
+    assert_int_equal(second->exit_code, 0);
+    test_run_close(second);
+    check_resumes(out, 1);
+}
+
+static void test_bad_lines(void **state) {
+    (void)state;
+    const char *mixed = batch_file(test_temp_dir(), "mixed.jsonl"), *out = fresh();
+    write_file(
+        mixed,
+        "{\"id\":\"good\",\"prompt\":\"A\",\"max_new_tokens\":2}\nnonsense\n\xFF\xFE\n"
+        "{\"id\":5,\"prompt\":\"A\",\"temprature\":1}\n{\"id\":\"long\",\"prompt_ids\":[1,2,3,4,5,6,7,8,9]}\n"
+        "{\"id\":\"ids\",\"prompt_ids\":[99999]}\n{\"id\":\"none\",\"prompt_ids\":[]}\n"
+        "{\"custom_id\":\"chat\",\"url\":\"/v1/chat/completions\",\"body\":{\"messages\":[],\"n\":3}}");
+    test_run *run = batch_open(2, 60, mixed, out);
+    test_run_add(run, "--ctx", "8", "--strict", NULL);
+    test_run_go(run);
+    assert_int_equal(run->exit_code, 65);
+    assert_non_null(strstr(run->err, "7 of 8 lines failed"));
+    test_run_close(run);
+    cJSON *records = batch_records(out);
+    static const char *const expected[][2] = {
+        {"2", "line 2: byte 0"},  {"3", "line 3: byte 0"},         {"5", "line 4: temprature"},
+        {"long", "has 9 tokens"}, {"ids", "no id from 0 to 2047"}, {"none", "the prompt is empty"},
+    };
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
+        const cJSON *error = golden_get(golden_get(records, expected[i][0]), "error");
+        const char *message = golden_get(error, "message")->valuestring;
+        if (strstr(message, expected[i][1]) == NULL)
+            fail_msg("record %s: \"%s\", expected \"%s\"", expected[i][0], message, expected[i][1]);
+    }
+    assert_true(cJSON_IsNumber(golden_get(golden_get(records, "5"), "id"))); /* as it was written */
+    assert_true(cJSON_IsNull(golden_get(golden_get(records, "chat"), "response")));
+    assert_int_equal(
+        golden_get(golden_get(golden_get(records, "good"), "usage"), "completion_tokens")->valueint, 2);
+    cJSON_Delete(records);
+}
+
+/* Weights with a NaN: each line fails alone, and the job ends. */
+static void test_not_finite(void **state) {
+    (void)state;
+    char model[256], command[1200];
+    const char *out = fresh();
+    snprintf(model, sizeof model, "%s/nan-model", test_temp_dir());
+    snprintf(command, sizeof command, "cp -r %s %s", test_path("examples/shakespeare"), model);
+    assert_int_equal(system(command), 0);
+    const int fd = open(batch_file(model, "model.safetensors"), O_RDWR);
+    assert_int_equal(pwrite(fd, "\xC0\x7F", 2, lseek(fd, 0, SEEK_END) - 2), 2);
+    close(fd);
+    test_run *run = batch_open(1, 60, input, out);
+    test_run_set(run, test_path("examples/shakespeare"), model);
+    batch_go(run, 0);
+    cJSON *records = batch_records(out);
+    assert_int_equal(cJSON_GetArraySize(records), N_LINES);
+    assert_string_equal(golden_get(golden_get(golden_get(records, "b3"), "error"), "type")->valuestring,
+                        "non_finite_logits");
+    cJSON_Delete(records);
+}
+
+/* Standard input is read to its end first; mpirun hands it to rank 0. */
+static void test_standard_input(void **state) {
+    (void)state;
+    char *text = read_text(input);
+    for (int np = 1; np <= 2; np++) {
+        const char *out = fresh();
+        test_run *run = batch_open(np, 60, "-", out);
+        run->input = text;
+        batch_go(run, 0);
+        cJSON *records = batch_records(out);
+        batch_check_same(undisturbed, records, "standard input");
+        cJSON_Delete(records);
+    }
+    free(text);
+}
+
+/* Dies by its own fault while `alone` (or not) stands in the journal. */
+static void crash(const char *out) {
+    test_run *run = start_slow(1, out, NULL);
+    kill(run->pid, SIGSEGV);
+    test_run_wait(run);
+    assert_int_not_equal(run->exit_code, 0);
+    test_run_close(run);
+}
+
+/* A prompt in flight when the engine died twice, once alone, gets its record; its company of then does not.
+ */
+static void test_crashing_prompt(void **state) {
+    (void)state;
+    const char *out = fresh();
+    crash(out);
+    const long n_done = batch_count(beside(out, ".part"));
+    char *journal = read_text(beside(out, ".attempts"));
+    assert_non_null(strstr(journal, "crash 0 signal 11"));
+    free(journal);
+    /* The next run takes the suspects one by one; it dies while the first of them is at work. */
+    test_run *run = batch_open(1, 60, input, out);
+    test_run_env(run, "CDPIPE_FAULT=0:step:slow:300:1");
+    test_run_start(run);
+    const double until = test_now_s() + 30;
+    for (bool is_alone = false; !is_alone && test_now_s() < until; usleep(5000)) {
+        journal = read_text(beside(out, ".attempts"));
+        is_alone = strstr(journal, "\nalone ") != NULL;
+        free(journal);
+    }
+    kill(run->pid, SIGSEGV);
+    test_run_wait(run);
+    test_run_close(run);
+    assert_true(n_done <= batch_count(beside(out, ".part")));
+    batch_go(batch_open(1, 60, input, out), 0);
+    cJSON *records = batch_records(out);
+    int n_condemned = 0;
+    const cJSON *record;
+    assert_int_equal(cJSON_GetArraySize(records), N_LINES);
+    cJSON_ArrayForEach(record, records) {
+        const cJSON *error = cJSON_GetObjectItemCaseSensitive(record, "error");
+        if (error == NULL)
+            continue;
+        n_condemned++;
+        assert_string_equal(golden_get(error, "type")->valuestring, "crashed_engine");
+        assert_int_equal(golden_get(error, "attempts")->valueint, 2);
+    }
+    assert_int_equal(n_condemned, 1);
+    cJSON_Delete(records);
+}
+
+static void check_status(const char *out, int code, const char *part) {
+    test_run *run = test_run_open(20);
+    test_run_add(run, CDPIPE_BIN, "status", out, "--json", NULL);
+    test_run_go(run);
+    if (run->exit_code != code || strstr(run->out, part) == NULL)
+        fail_msg("status: exit %d, expected %d and %s\n%s%s", run->exit_code, code, part, run->out, run->err);
+    test_run_close(run);
+}
+
+static void check_status_file(const char *path, const char *state, const char *code) {
+    char *text = read_text(path);
+    if (strstr(text, state) == NULL || strstr(text, code) == NULL)
+        fail_msg("the status file says %s, expected %s, %s", text, state, code);
+    free(text);
+}
+
+static void test_status(void **state) {
+    (void)state;
+    const char *out = fresh();
+    char file[512];
+    snprintf(file, sizeof file, "%s/status.json", test_temp_dir());
+    const char *words[] = {"--status", file, NULL};
+    check_status(out, 66, "");
+    test_run *run = start_slow(1, out, words);
+    check_status(out, 75, "\"state\": \"running\"");
+    check_status_file(file, "\"state\": \"running\"", "\"exit_code\": null");
+    kill(run->pid, SIGTERM);
+    test_run_wait(run);
+    test_run_close(run);
+    check_status_file(file, "\"state\": \"stopped\"", "\"exit_code\": 75, \"reason\": \"stopped by a signal");
+    run = start_slow(1, out, words);
+    kill(run->pid, SIGKILL);
+    test_run_wait(run);
+    test_run_close(run);
+    check_status_file(file, "\"state\": \"running\"", ""); /* it cannot take it back */
+    check_status(out, 75, "\"state\": \"unfinished\"");
+    run = batch_open(1, 60, input, out);
+    test_run_add(run, words[0], words[1], NULL);
+    batch_go(run, 0);
+    check_status_file(file, "\"state\": \"done\"", "\"exit_code\": 0");
+    check_status(out, 0, "\"state\": \"complete\", \"done\": 24, \"failed\": 0, \"total\": 24");
+    char *text = read_text(out);
+    char *second = strchr(text, '\n') + 1;
+    FILE *to = fopen(out, "a"); /* the first record once more */
+    fwrite(text, 1, (size_t)(second - text), to);
+    fclose(to);
+    free(text);
+    check_status(out, 65, "\"state\": \"damaged\"");
+    unlink(beside(out, ".manifest"));
+    check_status(out, 65, "");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_signals),        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_odd_outputs),    cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_bad_lines),      cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_standard_input), cmocka_unit_test(test_crashing_prompt),
+        cmocka_unit_test(test_status),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
