@@ -51,6 +51,10 @@ cdp_status cdp_world_min(cdp_world *world, int64_t *value);
 /* Wait until every rank is here. Collective. */
 cdp_status cdp_world_barrier(cdp_world *world);
 
+/* What to add to this rank's cdp_now_ns() to have rank 0's: hosts start their clocks at different moments.
+ * Good to half of the quickest of a few messages there and back. Collective. */
+cdp_status cdp_world_clock(cdp_world *world, int64_t *offset_ns_out);
+
 /* One turn of any test loop: keep the beats going, note stop signals. Never blocks. Not collective. */
 cdp_status cdp_world_poll(cdp_world *world);
 

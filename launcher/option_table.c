@@ -54,6 +54,8 @@ const option_row cdp_option_rows[] = {
      "How many GPUs to use at most; without mpirun also starts a process on each."},
     {"np", OPTION_INT, AT(np), RUN, "devices", "N", NULL, 1, 256, false, "1",
      "Start N processes under mpirun, one stage each."},
+    {"costs", OPTION_TEXT, AT(costs), RUN | P, "devices", "FILE.json", NULL, 0, 0, false, "none",
+     "Measured layer times (bench --save-costs): the map auto then evens out time, not only bytes."},
     {"gpu-memory-fraction", OPTION_REAL, AT(gpu_memory_fraction), RUN | P, "devices", "X", NULL, 0, 1, true,
      "0.85", "Share of each device's free memory that a stage may use."},
     {"max-gpu-memory", OPTION_TEXT, AT(max_gpu_memory), RUN | P, "devices", "SIZE[,SIZE..]", NULL, 0, 0,
@@ -151,6 +153,8 @@ const option_row cdp_option_rows[] = {
     {"batch", OPTION_TEXT, AT(batch), B, "bench", "N[,N..]", NULL, 0, 0, false, "1,4,16",
      "Numbers of sequences at once to measure with."},
     {"repeat", OPTION_INT, AT(repeat), B, "bench", "N", NULL, 1, 1000, false, "5", "Times each test is run."},
+    {"save-costs", OPTION_TEXT, AT(save_costs), B, "bench", "FILE.json", NULL, 0, 0, false, "none",
+     "Write what a layer costs on each rank and what the vocabulary costs, for --costs."},
 
     {"no-special", OPTION_FLAG, AT(no_special), T, "tokenize", NULL, NULL, 0, 0, false, "off",
      "Add no special tokens."},
@@ -161,6 +165,8 @@ const option_row cdp_option_rows[] = {
     {"json-lines", OPTION_FLAG, AT(json_lines), T, "tokenize", NULL, NULL, 0, 0, false, "off",
      "Read a JSON string (or array of ids) a line from standard input, write an object a line."},
 
+    {"trace", OPTION_TEXT, AT(trace), RUN, "report", "FILE.json", NULL, 0, 0, false, "none",
+     "Write every step of every rank as a time line, for ui.perfetto.dev or chrome://tracing."},
     {"json", OPTION_FLAG, AT(json), ALL, "report", NULL, NULL, 0, 0, false, "off",
      "Print one JSON object and nothing else on standard output."},
     {"quiet", OPTION_FLAG, AT(quiet), ALL, "report", NULL, NULL, 0, 0, false, "off", "Print no `#` lines."},

@@ -74,7 +74,7 @@ typedef struct cdp_options {
     int pp, tg, repeat; /* bench */
     const char *batch;
 
-    const char *logits, *save;
+    const char *logits, *save, *trace, *costs, *save_costs;
     bool no_special, decode, skip_special, json_lines;
 
     double step_timeout;

@@ -46,6 +46,7 @@ struct cdp_pipeline {
     cdp_waiter waiter;
     cdp_pipeline_times times, marks[CDP_MAX_MARKS];
     int n_marks;
+    double total_s; /* since the first step */
     int64_t last_turn_ns;
     int64_t free_ns; /* the device was last seen to be done with something */
 };
@@ -265,9 +266,21 @@ bool cdp_pipeline_is_broken(const cdp_pipeline *p) {
     return p->is_broken;
 }
 
+/* What is neither computing nor a send that nothing hides is waiting. */
+static cdp_pipeline_times times_now(const cdp_pipeline *p) {
+    cdp_pipeline_times t = p->times;
+    uint64_t received;
+    t.busy_s = t.layers_s + t.head_s;
+    const double rest = p->total_s > t.busy_s ? p->total_s - t.busy_s : 0;
+    t.send_s = t.send_s < rest ? t.send_s : rest;
+    t.wait_s = rest - t.send_s;
+    cdp_link_traffic(p->link, &t.n_sent_bytes, &received);
+    return t;
+}
+
 static void keep_mark(cdp_pipeline *p) {
     if (p->n_marks < CDP_MAX_MARKS)
-        p->marks[p->n_marks++] = p->times;
+        p->marks[p->n_marks++] = times_now(p);
 }
 
 /* Rank > 0: the next header, if it is here and its seat is free. */
@@ -361,6 +374,7 @@ static void note_done(cdp_pipeline *p) {
         const int64_t began = queued > p->free_ns ? queued : p->free_ns;
         if (seat->state == HEAD) {
             span->head_ns = span->head_ns == 0 ? began : span->head_ns;
+            span->head_done_ns = now;
             p->times.head_s += seconds(began, now);
         } else {
             span->began_ns = began;
@@ -409,22 +423,20 @@ static void advance_home(cdp_pipeline *p) {
     }
 }
 
-/* Where the time since the last turn went: the device had work, else a send was waiting, else nothing was. */
+/* The time since the last turn. Computing is counted by note_done: a turn that came late, because the workers
+ * had the processor, would take all of it for waiting. */
 static void account(cdp_pipeline *p) {
     const int64_t now = cdp_now_ns();
-    const double dt = p->last_turn_ns == 0 ? 0 : (double)(now - p->last_turn_ns) * 1e-9;
+    const double dt = p->last_turn_ns == 0 ? 0 : seconds(p->last_turn_ns, now);
     p->last_turn_ns = now;
     if (p->times.n_steps == 0)
         return;
     bool is_sending = false;
     for (int i = 0; i < p->n_seats; i++)
         is_sending |= p->seats[i].state == ON_THE_WAY && !cdp_link_sent(p->link, i);
-    if (!cdp_device_reached(p->options.device, cdp_device_record(p->options.device)))
-        p->times.busy_s += dt;
-    else if (is_sending)
+    p->total_s += dt;
+    if (is_sending && cdp_device_reached(p->options.device, cdp_device_record(p->options.device)))
         p->times.send_s += dt;
-    else
-        p->times.wait_s += dt;
 }
 
 static void note_activity(cdp_pipeline *p) {
@@ -483,10 +495,7 @@ cdp_status cdp_pipeline_stop(cdp_pipeline *p) {
 }
 
 cdp_pipeline_times cdp_pipeline_times_of(const cdp_pipeline *p) {
-    cdp_pipeline_times times = p->times;
-    uint64_t received;
-    cdp_link_traffic(p->link, &times.n_sent_bytes, &received);
-    return times;
+    return times_now(p);
 }
 
 cdp_status cdp_pipeline_mark(cdp_pipeline *p) {

@@ -96,14 +96,15 @@ cdp_status cdp_pipeline_stop(cdp_pipeline *pipeline);
 typedef struct cdp_step_span {
     uint64_t id;
     int32_t n_rows, n_home;
-    int64_t asked_ns; /* its header came; on rank 0 it was begun */
-    int64_t came_ns;  /* its hidden states were here, and its work was queued */
-    int64_t began_ns; /* the device was free for it */
-    int64_t done_ns;  /* the stage's work was done */
-    int64_t sent_ns;  /* and with the next rank */
-    int64_t home_ns;  /* rank 0: its home rows were here */
-    int64_t head_ns;  /* the device was free for their head */
-    int64_t ended_ns; /* the seat was free again; on rank 0 the last logits were handed out before */
+    int64_t asked_ns;     /* its header came; on rank 0 it was begun */
+    int64_t came_ns;      /* its hidden states were here, and its work was queued */
+    int64_t began_ns;     /* the device was free for it */
+    int64_t done_ns;      /* the stage's work was done */
+    int64_t sent_ns;      /* and with the next rank */
+    int64_t home_ns;      /* rank 0: its home rows were here */
+    int64_t head_ns;      /* the device was free for their head */
+    int64_t head_done_ns; /* and done with it */
+    int64_t ended_ns;     /* the seat was free again; on rank 0 the last logits were handed out before */
 } cdp_step_span;
 
 /* Who hears of every step that has left this rank; before the first step. */
@@ -112,7 +113,7 @@ void cdp_pipeline_set_span_sink(cdp_pipeline *pipeline, cdp_span_sink sink, void
 
 /* How this rank's time went between its first step and its last. */
 typedef struct cdp_pipeline_times {
-    double busy_s, wait_s, send_s; /* the device had work; else a send was waiting; else nothing was there */
+    double busy_s, send_s, wait_s; /* the device had work; else a send was waiting; the rest */
     double layers_s, head_s;       /* of busy: the stage's layers, and rank 0's head */
     double flight_s;               /* rank 0: sum over steps from their begin to their last logits */
     uint64_t n_steps, n_rows, n_sent_bytes;

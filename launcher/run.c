@@ -117,6 +117,8 @@ static cdp_status make_plan(cdp_run *run, const cdp_place *places, int n_tokens,
                                    .n_taps = run->n_taps,
                                    .on_gpu = run->choice.kind == CDP_DEVICE_CUDA};
     cdp_status st = CDP_OK;
+    if (o->costs != NULL)
+        CDP_TRY_GOTO(cdp_costs_read(&request->costs, o->costs, run->card->n_layers, run->size), st, done);
     if (o->max_gpu_memory != NULL)
         CDP_TRY_GOTO(
             cdp_size_parse_list(request->budgets, CDP_MAX_RANKS, &request->n_budgets, o->max_gpu_memory), st,
@@ -243,6 +245,8 @@ static cdp_status load_weights(cdp_run *run) {
 
 static void on_span(void *of, const cdp_step_span *span) {
     const cdp_run *run = of;
+    if (run->trace != NULL)
+        cdp_trace_add(run->trace, span);
     if (run->engine != NULL)
         cdp_engine_took(run->engine, span);
 }
@@ -286,6 +290,8 @@ static cdp_status open_all(cdp_run *run, const cdp_job_spec *job) {
     AGREE(run, load_weights(run));
     run->load_s = (double)(cdp_now_ns() - began) * 1e-9;
     AGREE(run, open_ring(run));
+    if (run->options->trace != NULL)
+        AGREE(run, cdp_trace_open(&run->trace, run->world, run->options->trace));
     if (run->rank == 0)
         cdp_report_start(run);
     return CDP_OK;
@@ -360,7 +366,9 @@ cdp_status cdp_run_job(cdp_run *run, cdp_options *options, cdp_world *world, con
     if (run->is_alone)
         return st;
     cdp_watchdog_note(run->world, CDP_STARTING, 0, 0, 0); /* waiting for peers is fine again */
-    const cdp_status reported = gather_reports(run);
+    cdp_status reported = gather_reports(run);
+    if (reported == CDP_OK && run->trace != NULL)
+        reported = cdp_trace_write(run->trace, run->plan);
     return cdp_world_agree(run->world, st != CDP_OK ? st : reported);
 }
 
@@ -368,6 +376,7 @@ void cdp_run_close(cdp_run *run) {
     cdp_watchdog_watch(run->world, NULL, NULL);
     cdp_loader_close(run->loader); /* its readers still write into the stage when a load has failed */
     cdp_engine_close(run->engine);
+    cdp_trace_close(run->trace);
     cdp_pipeline_close(run->pipeline);
     cdp_link_close(run->link);
     cdp_vocab_close(run->vocab);

@@ -14,6 +14,7 @@
 #include "launcher/options.h"
 #include "launcher/place.h"
 #include "launcher/text/tokenizer.h"
+#include "launcher/trace.h"
 #include "planner/plan.h"
 #include "planner/tensor_index.h"
 #include "stage/loader.h"
@@ -62,6 +63,7 @@ struct cdp_run {
     cdp_vocab *vocab;
     cdp_pipeline *pipeline;
     cdp_engine *engine; /* rank 0 */
+    cdp_trace *trace;   /* --trace */
     double load_s;
     cdp_rank_report *reports; /* (size) */
     bool is_alone;            /* the failure is this rank's own: leave without waiting for anyone */

@@ -29,3 +29,7 @@ bool cdp_file_exists(const char *path);
 
 /* "dir/name" into out; false when it does not fit. */
 bool cdp_file_join(char *out, size_t out_size, const char *dir, const char *name);
+
+/* Write `text` and a newline to `path` by temporary file and rename: a reader sees the old file or the new
+ * one, whole. An existing `path` must be a regular file. CDP_IO. */
+cdp_status cdp_file_replace(const char *path, const char *text);

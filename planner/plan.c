@@ -1,5 +1,6 @@
 #include "planner/plan.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -71,6 +72,10 @@ static void fill_stages(cdp_plan *plan, const cdp_problem *p, const int *end_lay
                                         stage->has_vocab, plan->n_blocks);
         if (stage->bytes.total > plan->bottleneck_bytes)
             plan->bottleneck_bytes = stage->bytes.total;
+        if (p->request->costs.n_stages == 0)
+            continue;
+        stage->step_ms = cdp_costs_stage_ms(&p->request->costs, r, stage->end_layer - stage->first_layer);
+        plan->bottleneck_ms = fmax(plan->bottleneck_ms, stage->step_ms);
     }
 }
 

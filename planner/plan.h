@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "planner/costs.h"
 #include "planner/memory.h"
 #include "planner/sizes.h"
 #include "planner/split.h"
@@ -25,6 +26,7 @@ typedef struct cdp_plan_request {
     cdp_size budgets[CDP_MAX_RANKS];
     const char *device_map; /* auto | balanced | balanced_low_0 | sequential | 10,12,10 | FILE.json */
     cdp_run_shape run;      /* ctx and max_batch wanted; 0: the largest that fits */
+    cdp_costs costs;        /* measured times for `auto`; no stages: none */
     bool ctx_is_limit;      /* ctx is a wish (batch, chat): take what fits and say so, else refuse */
 } cdp_plan_request;
 
@@ -34,6 +36,7 @@ typedef struct cdp_stage_plan {
     bool has_vocab, is_idle;
     uint64_t budget_bytes;
     cdp_stage_bytes bytes;
+    double step_ms; /* by the costs given, else 0 */
 } cdp_stage_plan;
 
 typedef struct cdp_plan {
@@ -42,6 +45,7 @@ typedef struct cdp_plan {
     bool fits;
     int64_t n_blocks;          /* KV blocks that every stage holds for its layers */
     uint64_t bottleneck_bytes; /* largest total of a stage */
+    double bottleneck_ms;      /* largest time of a stage where costs were given, else 0 */
     int n_stages;              /* ranks of the world, idle ones too */
     int n_active; /* ranks 0..n_active-1 of the ring are those that are not idle, in rank order */
     cdp_stage_plan stages[CDP_MAX_RANKS];

@@ -1,12 +1,9 @@
 /* The plan as JSON, and as a file. */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "planner/file.h"
 #include "planner/plan.h"
 
 /* One object under construction. A node that could not be made is remembered: a plan with a hole is none. */
@@ -82,6 +79,8 @@ static void put_stage(builder b, const cdp_stage_plan *stage, int rank) {
     put_number(b, "link_bytes", stage->bytes.links);
     put_number(b, "context_bytes", stage->bytes.context);
     put_number(b, "total_bytes", stage->bytes.total);
+    if (stage->step_ms > 0)
+        put_node(b, "step_ms", cJSON_CreateNumber(stage->step_ms));
 }
 
 static void put_stages(builder b, const cdp_plan *plan) {
@@ -133,55 +132,13 @@ cJSON *cdp_plan_json(const cdp_plan *plan, const cdp_model_card *card) {
     return NULL;
 }
 
-static cdp_status write_all(int fd, const char *text, const char *path) {
-    size_t done = 0;
-    const size_t n = strlen(text);
-    while (done < n) {
-        const ssize_t put = write(fd, text + done, n - done);
-        if (put < 0 && errno != EINTR)
-            return cdp_fail(CDP_IO, "%s: %s", path, strerror(errno));
-        done += put > 0 ? (size_t)put : 0;
-    }
-    return CDP_OK;
-}
-
-/* On the disk before it has its name: a reader sees the old plan or the new one, whole. */
-static cdp_status write_file(int fd, const char *text, const char *path) {
-    CDP_TRY(write_all(fd, text, path));
-    CDP_TRY(write_all(fd, "\n", path));
-    if (fchmod(fd, 0644) != 0 || fsync(fd) != 0) /* mkostemp made it 0600 */
-        return cdp_fail(CDP_IO, "%s: %s", path, strerror(errno));
-    return CDP_OK;
-}
-
-static cdp_status replace_file(const char *text, const char *path) {
-    char temp[4200], shown[256];
-    struct stat old;
-    cdp_escape(shown, sizeof shown, path, strlen(path));
-    if (stat(path, &old) == 0 && !S_ISREG(old.st_mode)) /* a rename would put a file in a device's place */
-        return cdp_fail(CDP_IO, "%s: not a regular file", shown);
-    if ((size_t)snprintf(temp, sizeof temp, "%s.XXXXXX", path) >= sizeof temp)
-        return cdp_fail(CDP_IO, "%s: the path is too long", shown);
-    const int fd = mkostemp(temp, O_CLOEXEC);
-    if (fd < 0)
-        return cdp_fail(CDP_IO, "%s: %s", shown, strerror(errno));
-    cdp_status st = write_file(fd, text, shown);
-    if (close(fd) != 0 && st == CDP_OK)
-        st = cdp_fail(CDP_IO, "%s: %s", shown, strerror(errno));
-    if (st == CDP_OK && rename(temp, path) != 0)
-        st = cdp_fail(CDP_IO, "%s: %s", shown, strerror(errno));
-    if (st != CDP_OK)
-        unlink(temp);
-    return st;
-}
-
 cdp_status cdp_plan_save(const cdp_plan *plan, const cdp_model_card *card, const char *path) {
     cJSON *json = cdp_plan_json(plan, card);
     char *text = json != NULL ? cJSON_Print(json) : NULL;
     cJSON_Delete(json);
     if (text == NULL)
         return cdp_fail(CDP_SYSTEM, "no memory to print the plan");
-    const cdp_status st = replace_file(text, path);
+    const cdp_status st = cdp_file_replace(path, text);
     cJSON_free(text);
     return st;
 }

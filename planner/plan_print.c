@@ -45,6 +45,14 @@ static void print_map(const cdp_stage_plan *s, int rank) {
         cdp_note("device_map rank %d, %s: %s", rank, s->place.name, s->is_idle ? "nothing, idle" : layers);
 }
 
+/* Where costs were given. */
+static void print_times(const cdp_plan *plan) {
+    for (int r = 0; r < plan->n_stages && plan->bottleneck_ms > 0; r++)
+        if (!plan->stages[r].is_idle)
+            cdp_note("costs: rank %d %.3f ms a step, %.0f %% of the slowest", r, plan->stages[r].step_ms,
+                     100 * plan->stages[r].step_ms / plan->bottleneck_ms);
+}
+
 void cdp_plan_print(const cdp_plan *plan, const cdp_model_card *card) {
     char weights[32];
     if (!cdp_log_speaks())
@@ -61,6 +69,7 @@ void cdp_plan_print(const cdp_plan *plan, const cdp_model_card *card) {
              plan->fits ? "fits" : "DOES NOT FIT", plan->policy, cdp_dtype_name(plan->run.dtype),
              cdp_size_text(weights, sizeof weights, cdp_model_weight_bytes(card, &plan->run)), plan->run.ctx,
              plan->run.max_batch, (long long)plan->n_blocks, CDP_KV_BLOCK_TOKENS);
+    print_times(plan);
     if (plan->run.n_taps > 0)
         cdp_note(
             "taps: the states that enter %d layers ride along with each row that goes home, %d rows a step",

@@ -163,7 +163,10 @@ cdp_status cdp_problem_split(const cdp_problem *p, const cdp_run_shape *run, int
                                 .layer_bytes = p->layer_bytes,
                                 .vocab_bytes = vocab.total - bare.total,
                                 .fixed_bytes = bare.total,
-                                .budget_bytes = p->budgets};
+                                .budget_bytes = p->budgets,
+                                .layer_ms =
+                                    p->request->costs.n_stages > 0 ? p->request->costs.layer_ms : NULL,
+                                .vocab_ms = p->request->costs.vocab_ms};
     if (p->policy != CDP_POLICY_MANUAL)
         return cdp_split(end_layer, fits_out, p->policy, &in);
     *fits_out = split_manual(p, &in, end_layer);

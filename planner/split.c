@@ -6,7 +6,7 @@
 #include "kernels/checked.h"
 
 /* What the largest stage is measured by. */
-typedef enum measure { BY_TOTAL, BY_RATIO } measure;
+typedef enum measure { BY_TIME, BY_TOTAL, BY_RATIO } measure;
 
 /* One search over ranks first_rank.. and layers first_layer..: all of them, or what balanced_low_0 leaves to
  * the others. Prefix sums let a range of layers cost one subtraction. */
@@ -18,7 +18,7 @@ typedef struct search {
                          below l */
     bool *reaches;    /* (n_ranks + 1, n_layers + 1): ranks from r on can hold layers from l on */
     bool within_budgets;
-    double max_total, max_ratio; /* what the searches so far allow */
+    double max_time, max_total, max_ratio; /* what the searches so far allow */
 } search;
 
 static size_t cell(const search *s, int rank, int layer) {
@@ -41,20 +41,29 @@ static uint64_t total_of(const search *s, int rank, int first, int end) {
     return add(s->prefix[end] - s->prefix[first], fixed);
 }
 
+/* Milliseconds of the range on this rank; 0 where nothing was measured. */
+static double time_of(const search *s, int rank, int first, int end) {
+    if (s->in->layer_ms == NULL || (rank > 0 && first == end))
+        return 0;
+    return (end - first) * s->in->layer_ms[rank] + (rank == 0 ? s->in->vocab_ms : 0);
+}
+
 /* Beyond all bounds where the budget is 0: such a rank is never a choice. */
-static double measured(const search *s, int rank, uint64_t total, measure by) {
-    const uint64_t budget = s->in->budget_bytes[rank];
+static double measured(const search *s, int rank, int first, int end, measure by) {
+    const uint64_t budget = s->in->budget_bytes[rank], total = total_of(s, rank, first, end);
+    if (by == BY_TIME)
+        return time_of(s, rank, first, end);
     if (total == 0 || by == BY_TOTAL)
         return (double)total;
     return budget == 0 ? INFINITY : (double)total / (double)budget;
 }
 
-static bool may_hold(const search *s, int rank, uint64_t total) {
-    const uint64_t budget = s->in->budget_bytes[rank];
-    if (s->within_budgets && total > budget)
+static bool may_hold(const search *s, int rank, int first, int end) {
+    if (s->within_budgets && total_of(s, rank, first, end) > s->in->budget_bytes[rank])
         return false;
-    return measured(s, rank, total, BY_TOTAL) <= s->max_total &&
-           measured(s, rank, total, BY_RATIO) <= s->max_ratio;
+    return measured(s, rank, first, end, BY_TIME) <= s->max_time &&
+           measured(s, rank, first, end, BY_TOTAL) <= s->max_total &&
+           measured(s, rank, first, end, BY_RATIO) <= s->max_ratio;
 }
 
 /* The best that ranks up to `rank` can do with the layers below `end`. A range that grows downwards only gets
@@ -62,9 +71,8 @@ static bool may_hold(const search *s, int rank, uint64_t total) {
 static double best_at(const search *s, int rank, int end, measure by) {
     double best = INFINITY;
     for (int first = end; first >= s->first_layer; first--) {
-        const uint64_t total = total_of(s, rank, first, end);
-        const double own = measured(s, rank, total, by);
-        if (own >= best || !may_hold(s, rank, total))
+        const double own = measured(s, rank, first, end, by);
+        if (own >= best || !may_hold(s, rank, first, end))
             break;
         const double before = s->value[cell(s, rank, first)];
         best = fmin(best, fmax(before, own));
@@ -91,7 +99,7 @@ static void find_reaches(search *s) {
         for (int first = 0; first <= n_layers; first++) {
             bool can = false;
             for (int end = first; end <= n_layers && !can; end++) {
-                if (!may_hold(s, r, total_of(s, r, first, end)))
+                if (!may_hold(s, r, first, end))
                     break;
                 can = s->reaches[cell(s, r + 1, end)];
             }
@@ -115,7 +123,12 @@ static void take_latest(search *s, int *end_layer) {
 /* Exact min-max; without a split within the budgets, the one nearest to them. */
 static bool split_auto(search *s, int *end_layer) {
     s->within_budgets = true;
-    s->max_total = s->max_ratio = INFINITY;
+    s->max_time = s->max_total = s->max_ratio = INFINITY;
+    if (s->in->layer_ms != NULL) {
+        const double time = smallest_largest(s, BY_TIME);
+        if (isfinite(time))
+            s->max_time = time;
+    }
     const double total = smallest_largest(s, BY_TOTAL);
     s->within_budgets = isfinite(total);
     if (s->within_budgets)
@@ -128,12 +141,12 @@ static bool split_auto(search *s, int *end_layer) {
 /* Fill rank after rank up to its budget. */
 static bool split_sequential(search *s, int *end_layer) {
     s->within_budgets = true;
-    s->max_total = s->max_ratio = INFINITY;
+    s->max_time = s->max_total = s->max_ratio = INFINITY;
     int first = 0;
-    bool fits = may_hold(s, 0, total_of(s, 0, 0, 0));
+    bool fits = may_hold(s, 0, 0, 0);
     for (int r = 0; r < s->in->n_ranks; r++) {
         int end = first;
-        while (end < s->in->n_layers && may_hold(s, r, total_of(s, r, first, end + 1)))
+        while (end < s->in->n_layers && may_hold(s, r, first, end + 1))
             end++;
         end_layer[r] = first = end;
     }
@@ -145,12 +158,12 @@ static bool split_sequential(search *s, int *end_layer) {
  * make it easier for the others, so the first number that works is the smallest. */
 static bool split_low_0(search *s, int *end_layer) {
     s->within_budgets = true;
-    s->max_total = s->max_ratio = INFINITY;
+    s->max_time = s->max_total = s->max_ratio = INFINITY;
     find_reaches(s);
     int n = 0;
     while (n < s->in->n_layers && !s->reaches[cell(s, 1, n)])
         n++;
-    if (!may_hold(s, 0, total_of(s, 0, 0, n)) || !s->reaches[cell(s, 1, n)])
+    if (!may_hold(s, 0, 0, n) || !s->reaches[cell(s, 1, n)])
         return split_auto(s, end_layer); /* nobody fits: show the nearest split of all */
     end_layer[0] = n;
     s->first_rank = 1;

@@ -28,15 +28,18 @@ typedef struct cdp_split_input {
     uint64_t vocab_bytes;         /* on top, rank 0: both ends, logits */
     uint64_t fixed_bytes;         /* on top, every rank that is active: scratch, links, context */
     const uint64_t *budget_bytes; /* (n_ranks); 0: this rank is left out */
+    const double *layer_ms;       /* (n_ranks) measured time of a layer on each rank; NULL: not measured */
+    double vocab_ms;              /* on top, rank 0 */
 } cdp_split_input;
 
 /* Fill end_layer (n_ranks), ascending, the last one n_layers; a rank without layers repeats its predecessor's
  * end. *fits_out false: no split of this policy keeps every stage within its budget, and end_layer holds the
  * split that comes nearest (smallest largest total/budget), so that a refusal can show what is missing.
  *
- *   auto            as above (balanced is the same)
- *   balanced_low_0  rank 0 takes the fewest layers that let the others fit; these split as auto
- *   sequential      rank 0 takes the vocabulary and layers up to its budget, then rank 1, ...
+ *   auto            as above (balanced is the same); where times were measured the smallest largest time
+ * within the budgets comes first, and bytes decide between equals balanced_low_0  rank 0 takes the fewest
+ * layers that let the others fit; these split as auto sequential      rank 0 takes the vocabulary and layers
+ * up to its budget, then rank 1, ...
  *
  * All three fit or none does: they differ in where the layers go, not in what they can hold. */
 cdp_status cdp_split(int *end_layer, bool *fits_out, cdp_policy policy, const cdp_split_input *input);

@@ -143,6 +143,36 @@ static void shares_of(const cdp_rank_report *report, int k, double shares[3]) {
         shares[i] = total > 0 ? parts[i] / total : 0;
 }
 
+/* What a layer and the vocabulary cost a step, from the last decoding test, else the last one. */
+static cdp_status save_costs(const cdp_run *run, const bench_job *job) {
+    cdp_costs costs = {.n_layers = run->card->n_layers};
+    int k = job->n_results - 1;
+    while (k > 0 && job->results[k].is_prompt)
+        k--;
+    for (int rank = 0; rank < run->size; rank++) {
+        const cdp_stage_plan *stage = &run->plan->stages[rank];
+        const cdp_pipeline_times *a = &run->reports[rank].marks[k], *b = &run->reports[rank].marks[k + 1];
+        const double n_steps = (double)(b->n_steps - a->n_steps);
+        const int n_layers = stage->end_layer - stage->first_layer;
+        if (n_layers == 0 || n_steps == 0)
+            return cdp_fail(CDP_USAGE, "--save-costs needs layers on every rank, rank %d has none", rank);
+        costs.layer_ms[costs.n_stages++] = 1e3 * (b->layers_s - a->layers_s) / n_steps / n_layers;
+        costs.vocab_ms += 1e3 * (b->head_s - a->head_s) / n_steps;
+    }
+    return cdp_costs_save(&costs, job->options->save_costs);
+}
+
+/* Share of all stages' time in which nothing was computed. */
+static double bubble_of(const cdp_run *run, int k) {
+    double busy = 0, total = 0;
+    for (int rank = 0; rank < run->size; rank++) {
+        const cdp_pipeline_times *a = &run->reports[rank].marks[k], *b = &run->reports[rank].marks[k + 1];
+        busy += b->layers_s - a->layers_s + b->head_s - a->head_s;
+        total += b->busy_s - a->busy_s + b->wait_s - a->wait_s + b->send_s - a->send_s;
+    }
+    return total > 0 && busy < total ? 1 - busy / total : 0;
+}
+
 static void print_json(const cdp_run *run, const bench_job *job) {
     printf("{\"results\": [");
     for (int k = 0; k < job->n_results; k++) {
@@ -160,7 +190,7 @@ static void print_json(const cdp_run *run, const bench_job *job) {
             printf("%s{\"rank\": %d, \"busy\": %.4f, \"wait\": %.4f, \"send\": %.4f}", n++ > 0 ? ", " : "",
                    rank, s[0], s[1], s[2]);
         }
-        printf("]}");
+        printf("], \"bubble\": %.4f}", bubble_of(run, k));
     }
     printf("], \"bandwidth_bytes_per_s\": %.0f, \"peak_flop_per_s\": %.0f, \"threads\": %d, ",
            job->bytes_per_s, job->flop_per_s, run->n_threads);
@@ -178,7 +208,7 @@ static double step_bytes(const cdp_run *run) {
 }
 
 static void print_table(const cdp_run *run, const bench_job *job) {
-    printf("test  tokens  batch   tokens/s     least      most   of bandwidth   busy by stage\n");
+    printf("test  tokens  batch   tokens/s     least      most   of bandwidth  bubble  busy by stage\n");
     for (int k = 0; k < job->n_results; k++) {
         const bench_result *r = &job->results[k];
         printf("%-4s  %6d  %5d  %9.1f %9.1f %9.1f", r->is_prompt ? "pp" : "tg", r->tokens, r->batch,
@@ -187,6 +217,7 @@ static void print_table(const cdp_run *run, const bench_job *job) {
             printf("              -  ");
         else
             printf("   %10.0f%%  ", 100 * r->median / r->batch * step_bytes(run) / job->bytes_per_s);
+        printf(" %5.1f%%  ", 100 * bubble_of(run, k));
         for (int rank = 0; rank < run->size; rank++) {
             double s[3] = {0};
             if (!run->plan->stages[rank].is_idle)
@@ -212,7 +243,10 @@ cdp_status cdp_job_bench(cdp_run *run, cdp_options *options, cdp_world *world) {
             print_json(run, &job);
         else
             print_table(run, &job);
-        if (fflush(stdout) != 0)
+        cdp_report_stages(run);
+        if (options->save_costs != NULL)
+            st = save_costs(run, &job);
+        if (st == CDP_OK && fflush(stdout) != 0)
             st = cdp_fail(CDP_IO, "writing the result: %s", strerror(errno));
     }
     free(job.rates);

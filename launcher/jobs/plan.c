@@ -96,6 +96,8 @@ static cdp_status make_and_show(const cdp_options *o, cdp_model_card *card, cdp_
                                 cdp_plan *plan) {
     CDP_TRY(read_model(card, o->model));
     CDP_TRY(fill_request(request, o, card));
+    if (o->costs != NULL)
+        CDP_TRY(cdp_costs_read(&request->costs, o->costs, card->n_layers, request->n_places));
     CDP_TRY(cdp_plan_make(plan, card, request));
     if (o->json)
         CDP_TRY(print_json(plan, card));

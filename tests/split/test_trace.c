@@ -1,0 +1,244 @@
+/* --trace: a time line that opens in ui.perfetto.dev: valid JSON, every slice of a track inside the one that
+ * was open or behind it, a rank a process, every step on every rank, and clocks that agree: a step begins on
+ * a rank only after the rank before has begun it. Costs measured by bench are taken by plan and by a run.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "planner/json.h"
+#include "tests/support/data.h"
+#include "tests/support/golden.h"
+
+static const char model[] = "examples/shakespeare";
+enum { MAX_SLICES = 8192, MAX_RANKS = 4 };
+
+typedef struct slice {
+    int pid, tid, order;
+    double from, to;
+    int step;
+} slice;
+
+static char dir[] = "/tmp/cdpipe-trace-XXXXXX";
+
+static int make_dir(void **state) {
+    (void)state;
+    return mkdtemp(dir) == NULL;
+}
+static int remove_dir(void **state) {
+    (void)state;
+    static const char *const names[] = {"trace.json", "costs.json"};
+    char path[64];
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        unlink(path);
+    }
+    return rmdir(dir); /* also a failure where a temporary file was left */
+}
+
+static const cdp_json_limits limits = {
+    .max_bytes = 64 << 20, .max_nodes = 2000000, .max_depth = 20, .fault_code = CDP_BAD_DATA};
+
+static int by_track_and_time(const void *a, const void *b) {
+    const slice *x = a, *y = b;
+    if (x->pid != y->pid)
+        return x->pid - y->pid;
+    if (x->tid != y->tid)
+        return x->tid - y->tid;
+    if (x->from != y->from)
+        return x->from < y->from ? -1 : 1;
+    return x->to != y->to ? (x->to > y->to ? -1 : 1) : x->order - y->order; /* the outer one first */
+}
+
+/* Times are printed to a nanosecond, so sums may be off by one of the last digit. */
+static void check_nesting(slice *slices, int n) {
+    double open[16];
+    int depth = 0;
+    qsort(slices, (size_t)n, sizeof *slices, by_track_and_time);
+    for (int i = 0; i < n; i++) {
+        const bool is_new =
+            i == 0 || slices[i].pid != slices[i - 1].pid || slices[i].tid != slices[i - 1].tid;
+        depth = is_new ? 0 : depth;
+        while (depth > 0 && open[depth - 1] <= slices[i].from + 2e-3)
+            depth--;
+        if (depth > 0 && slices[i].to > open[depth - 1] + 2e-3)
+            fail_msg("rank %d, track %d, step %d: a slice to %.3f us ends behind the one it lies in, %.3f us",
+                     slices[i].pid, slices[i].tid, slices[i].step, slices[i].to, open[depth - 1]);
+        assert_true(depth < 16);
+        open[depth++] = slices[i].to;
+    }
+}
+
+static int read_slices(const cJSON *events, slice *out, int *n_arrows) {
+    const cJSON *e;
+    int n = 0;
+    cJSON_ArrayForEach(e, events) {
+        const char *phase = golden_get(e, "ph")->valuestring;
+        const char *name = golden_get(e, "name")->valuestring;
+        *n_arrows += strcmp(phase, "s") == 0 || strcmp(phase, "f") == 0;
+        if (strcmp(phase, "X") != 0)
+            continue;
+        assert_true(n < MAX_SLICES);
+        const double from = golden_get(e, "ts")->valuedouble, length = golden_get(e, "dur")->valuedouble;
+        assert_true(from >= 0 && length > 0);
+        out[n] = (slice){.pid = (int)golden_get(e, "pid")->valuedouble,
+                         .tid = (int)golden_get(e, "tid")->valuedouble,
+                         .order = n,
+                         .from = from,
+                         .to = from + length};
+        assert_int_equal(sscanf(name, "step %d", &out[n].step), 1);
+        n++;
+    }
+    return n;
+}
+
+/* Track 0 of each rank holds its layers, step by step. Steps are there on every rank, and none begins before
+ * the rank before has begun it. */
+static void check_steps(const slice *slices, int n, int np, int n_steps) {
+    double *began = calloc((size_t)np * (size_t)n_steps, sizeof *began);
+    int n_layers_slices = 0;
+    for (int i = 0; i < n; i++) {
+        if (slices[i].tid != 0)
+            continue;
+        assert_in_range(slices[i].step, 0, n_steps - 1);
+        began[slices[i].pid * n_steps + slices[i].step] = slices[i].from + 1;
+        n_layers_slices++;
+    }
+    assert_int_equal(n_layers_slices, np * n_steps);
+    for (int rank = 1; rank < np; rank++)
+        for (int step = 0; step < n_steps; step++)
+            if (began[rank * n_steps + step] <= began[(rank - 1) * n_steps + step])
+                fail_msg("step %d begins on rank %d at %.3f us, on the rank before at %.3f us", step, rank,
+                         began[rank * n_steps + step], began[(rank - 1) * n_steps + step]);
+    free(began);
+}
+
+static void check_trace(int np) {
+    static slice slices[MAX_SLICES];
+    char path[64], ranks[8];
+    snprintf(path, sizeof path, "%s/trace.json", dir);
+    snprintf(ranks, sizeof ranks, "%d", np);
+    const char *const words[] = {"--model",
+                                 test_path(model),
+                                 "--prompt-ids",
+                                 "1179,37,47,26,199",
+                                 "--chunk",
+                                 "2",
+                                 "--max-new-tokens",
+                                 "20",
+                                 "--ignore-eos",
+                                 "--temperature",
+                                 "0",
+                                 "--device",
+                                 "cpu",
+                                 "--threads",
+                                 "1",
+                                 "--trace",
+                                 path,
+                                 NULL};
+    cJSON *result = golden_run(np, words), *root = NULL;
+    assert_int_equal(cJSON_GetArraySize(golden_get(result, "token_ids")), 20);
+    assert_int_equal(cdp_json_read(&root, path, &limits), CDP_OK);
+    int n_arrows = 0, n_steps = 3 + 19; /* three chunks of a prompt of five, then a token each */
+    const int n = read_slices(golden_get(root, "traceEvents"), slices, &n_arrows);
+    check_nesting(slices, n);
+    check_steps(slices, n, np, n_steps);
+    assert_int_equal(n_arrows, 2 * (np - 1) * n_steps);
+    cJSON_Delete(root);
+    cJSON_Delete(result);
+}
+
+static void test_trace_of_one(void **state) {
+    (void)state;
+    check_trace(1);
+}
+static void test_trace_of_two(void **state) {
+    (void)state;
+    check_trace(2);
+}
+static void test_trace_of_three(void **state) {
+    (void)state;
+    check_trace(3);
+}
+
+/* A path that cannot be written is said before the work, by all ranks. */
+static void test_trace_refused(void **state) {
+    (void)state;
+    test_run *run = test_run_open(30.0);
+    test_run_mpirun(run, 2);
+    test_run_add(run, CDPIPE_BIN, "--model", test_path(model), "--prompt-ids", "1", "--device", "cpu",
+                 "--threads", "1", "--trace", "/nowhere/trace.json", NULL);
+    test_run_go(run);
+    assert_int_equal(run->exit_code, 74);
+    assert_non_null(strstr(run->err, "rank 0: /nowhere/trace.json: No such file"));
+    test_run_close(run);
+}
+
+/* bench measures, plan and a run split by what it measured. */
+static void test_costs(void **state) {
+    (void)state;
+    char path[64], text[256];
+    snprintf(path, sizeof path, "%s/costs.json", dir);
+    const char *const bench[] = {"bench",
+                                 "--model",
+                                 test_path(model),
+                                 "--device",
+                                 "cpu",
+                                 "--threads",
+                                 "1",
+                                 "--pp",
+                                 "0",
+                                 "--tg",
+                                 "8",
+                                 "--batch",
+                                 "1",
+                                 "--repeat",
+                                 "1",
+                                 "--save-costs",
+                                 path,
+                                 NULL};
+    cJSON_Delete(golden_run(2, bench));
+    const char *const with[] = {"--model",
+                                test_path(model),
+                                "--prompt-ids",
+                                "1,2",
+                                "--max-new-tokens",
+                                "2",
+                                "--device",
+                                "cpu",
+                                "--threads",
+                                "1",
+                                "--costs",
+                                path,
+                                NULL};
+    cJSON *result = golden_run(2, with);
+    const cJSON *stage, *stages = golden_get(golden_get(result, "plan"), "stages");
+    cJSON_ArrayForEach(stage, stages) assert_true(golden_get(stage, "step_ms")->valuedouble > 0);
+    cJSON_Delete(result);
+    /* Rank 1 four times as fast: it takes the more layers, whatever their bytes. */
+    FILE *f = fopen(path, "w");
+    snprintf(text, sizeof text,
+             "{\"layers\": 8, \"vocab_ms\": 2, \"stages\": [{\"rank\": 0, \"layer_ms\": 4}, {\"rank\": 1, "
+             "\"layer_ms\": 1}]}");
+    fputs(text, f);
+    fclose(f);
+    result = golden_run(2, with);
+    stages = golden_get(golden_get(result, "plan"), "stages");
+    assert_int_equal(golden_get(cJSON_GetArrayItem(stages, 0), "end_layer")->valueint, 1); /* 6 ms and 7 ms */
+    cJSON_Delete(result);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_trace_of_one),   cmocka_unit_test(test_trace_of_two),
+        cmocka_unit_test(test_trace_of_three), cmocka_unit_test(test_trace_refused),
+        cmocka_unit_test(test_costs),
+    };
+    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+}
