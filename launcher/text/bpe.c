@@ -274,7 +274,7 @@ cdp_status cdp_bpe_encode(const cdp_bpe *bpe, cdp_bpe_work *w, const char *piece
 void cdp_bpe_work_free(cdp_bpe_work *w) {
     free(w->cache);
     free(w->symbols);
-    free(w->heap);
+    cdp_pair_queue_free(&w->queue);
     free(w->ids);
     free(w->whole.data);
     *w = (cdp_bpe_work){0};

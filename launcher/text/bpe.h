@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "launcher/text/pair_queue.h"
 #include "launcher/text/vocabulary.h"
 
 typedef struct cdp_merge {
@@ -40,9 +41,9 @@ typedef struct cdp_bpe_work {
     bool has_cache;
     struct cdp_cached_piece *cache;
     struct cdp_symbol *symbols;
-    uint64_t *heap;
+    cdp_pair_queue queue;
     int32_t *ids;
-    size_t n_heap, heap_room, room;
+    size_t room; /* of ids */
     cdp_bytes whole;
 } cdp_bpe_work;
 

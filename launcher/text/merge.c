@@ -50,46 +50,12 @@ static size_t merge_few(const cdp_bpe *bpe, int32_t *ids, size_t n) {
     return n;
 }
 
-/* Many symbols: a doubly linked list in an array, and a heap of the pairs that could merge. An entry is the
- * rank, above the place of its left symbol; it is stale once that symbol's pair has another rank. */
+/* Many symbols: a doubly linked list in an array, and a queue of the pairs that could merge. An entry is
+ * stale once its left symbol's pair has another rank. */
 typedef struct cdp_symbol {
     int32_t id, before, after; /* -1: none */
     uint32_t slot;             /* of the pair (this, after) */
 } cdp_symbol;
-
-enum { CHILDREN = 4 };
-
-static bool push(cdp_bpe_work *w, uint64_t entry) {
-    if (w->n_heap == w->heap_room) {
-        const size_t room = 2 * w->heap_room + 1024;
-        uint64_t *grown = realloc(w->heap, room * sizeof *grown);
-        if (grown == NULL)
-            return false;
-        w->heap = grown;
-        w->heap_room = room;
-    }
-    size_t i = w->n_heap++;
-    for (; i > 0 && entry < w->heap[(i - 1) / CHILDREN]; i = (i - 1) / CHILDREN)
-        w->heap[i] = w->heap[(i - 1) / CHILDREN];
-    w->heap[i] = entry;
-    return true;
-}
-
-static uint64_t pop(cdp_bpe_work *w) {
-    const uint64_t top = w->heap[0], last = w->heap[--w->n_heap];
-    size_t i = 0;
-    for (size_t first = 1; first < w->n_heap; first = CHILDREN * i + 1) {
-        size_t least = first;
-        for (size_t child = first + 1; child < first + CHILDREN && child < w->n_heap; child++)
-            least = w->heap[child] < w->heap[least] ? child : least;
-        if (w->heap[least] >= last)
-            break;
-        w->heap[i] = w->heap[least];
-        i = least;
-    }
-    w->heap[i] = last;
-    return top;
-}
 
 /* Look the pair of `at` and the symbol behind it up anew. */
 static bool renew(const cdp_bpe *bpe, cdp_bpe_work *w, int32_t at) {
@@ -98,23 +64,22 @@ static bool renew(const cdp_bpe *bpe, cdp_bpe_work *w, int32_t at) {
     cdp_symbol *left = &w->symbols[at];
     left->slot = left->after >= 0 ? find(bpe, left->id, w->symbols[left->after].id) : no_slot;
     return left->slot == no_slot ||
-           push(w, (uint64_t)(uint32_t)bpe->table[left->slot].rank << 32 | (uint32_t)at);
+           cdp_pair_queue_push(&w->queue, (uint32_t)bpe->table[left->slot].rank, (uint32_t)at);
 }
 
 static bool merge_all(const cdp_bpe *bpe, cdp_bpe_work *w) {
-    while (w->n_heap > 0) {
-        const uint64_t entry = pop(w);
-        const int32_t at = (int32_t)(uint32_t)entry;
+    uint32_t rank, at;
+    while (cdp_pair_queue_pop(&w->queue, &rank, &at)) {
         cdp_symbol *left = &w->symbols[at];
-        if (left->slot == no_slot || (uint32_t)bpe->table[left->slot].rank != entry >> 32)
+        if (left->slot == no_slot || (uint32_t)bpe->table[left->slot].rank != rank)
             continue; /* stale */
         cdp_symbol *right = &w->symbols[left->after];
         left->id = bpe->table[left->slot].product;
         left->after = right->after;
         right->slot = no_slot; /* gone: no entry that names it is valid any more */
         if (left->after >= 0)
-            w->symbols[left->after].before = at;
-        if (!renew(bpe, w, left->before) || !renew(bpe, w, at))
+            w->symbols[left->after].before = (int32_t)at;
+        if (!renew(bpe, w, left->before) || !renew(bpe, w, (int32_t)at))
             return false;
     }
     return true;
@@ -122,10 +87,10 @@ static bool merge_all(const cdp_bpe *bpe, cdp_bpe_work *w) {
 
 static int64_t merge_many(const cdp_bpe *bpe, cdp_bpe_work *w, size_t n) {
     free(w->symbols);
-    w->symbols = malloc(n * sizeof *w->symbols);
+    w->symbols = n < INT32_MAX ? malloc(n * sizeof *w->symbols) : NULL;
     if (w->symbols == NULL)
         return -1;
-    w->n_heap = 0;
+    cdp_pair_queue_clear(&w->queue);
     for (size_t i = 0; i < n; i++)
         w->symbols[i] = (cdp_symbol){w->ids[i], (int32_t)i - 1, i + 1 < n ? (int32_t)i + 1 : -1, no_slot};
     for (size_t i = 0; i < n; i++)
