@@ -52,6 +52,14 @@ cdp_status cdp_engine_submit(cdp_engine *e, const cdp_request *request) {
     return cdp_schedule_submit(e->schedule, request);
 }
 
+void cdp_engine_cancel(cdp_engine *e, const void *of) {
+    cdp_schedule_cancel(e->schedule, of);
+}
+
+uint64_t cdp_engine_n_reused(const cdp_engine *e) {
+    return cdp_schedule_n_reused(e->schedule);
+}
+
 void cdp_engine_took(cdp_engine *e, const cdp_step_span *span) {
     cdp_schedule_took(e->schedule, span->n_rows, (double)(span->done_ns - span->began_ns) * 1e-9);
 }

@@ -22,8 +22,16 @@ typedef struct sequence {
     bool closes_step; /* its row is the last decoding one of a step that is on the way */
     cdp_tap_set taps;
     int n_taps;
-    bool has_ended;
+    bool is_cancelled, has_ended;
 } sequence;
+
+/* What an ended sequence left behind: it still has its slot, and the stages its block table. */
+typedef struct kept_cache {
+    int32_t *tokens; /* (n) whose keys and values are there; NULL: nothing is kept */
+    int n;
+    int32_t *blocks; /* (n_blocks) */
+    int n_blocks, slot, rope_list;
+} kept_cache;
 
 struct cdp_schedule {
     const cdp_plan *plan;
@@ -40,7 +48,8 @@ struct cdp_schedule {
     int n_layers;
     int n_decoding_steps; /* on the way, with decoding rows */
     cdp_step_cost cost;
-    uint64_t n_submitted, n_put_back;
+    kept_cache kept;
+    uint64_t n_submitted, n_put_back, n_reused;
 };
 
 cdp_status cdp_schedule_open(cdp_schedule **out, const cdp_plan *plan, const cdp_rope_card *rope) {
@@ -81,6 +90,8 @@ void cdp_schedule_close(cdp_schedule *all) {
         return;
     for (int i = 0; i < all->n_sequences; i++)
         close_sequence(all->sequences[i]);
+    free(all->kept.tokens);
+    free(all->kept.blocks);
     free(all->sequences);
     free(all->freed);
     free(all->by_slot);
@@ -97,6 +108,61 @@ static cdp_status make_room(cdp_schedule *all) {
         return cdp_fail(CDP_SYSTEM, "no memory for %d sequences", room);
     all->sequences = grown;
     all->room = room;
+    return CDP_OK;
+}
+
+/* Slot and blocks of what was kept, back. */
+static void drop_kept(cdp_schedule *all) {
+    kept_cache *kept = &all->kept;
+    if (kept->tokens == NULL)
+        return;
+    while (kept->n_blocks > 0)
+        all->free_blocks[all->n_free_blocks++] = kept->blocks[--kept->n_blocks];
+    all->freed[all->n_freed++] = kept->slot;
+    free(kept->tokens);
+    free(kept->blocks);
+    *kept = (kept_cache){0};
+}
+
+/* An ended sequence leaves its cache. Rows that are still on the way are computed before any that follow. */
+static void keep(cdp_schedule *all, sequence *s) {
+    drop_kept(all);
+    all->kept = (kept_cache){.tokens = s->tokens,
+                             .n = s->n_fed,
+                             .blocks = s->blocks,
+                             .n_blocks = s->n_blocks,
+                             .slot = s->slot,
+                             .rope_list = s->rope_list};
+    all->by_slot[s->slot] = NULL;
+    s->slot = NO_SLOT;
+    s->tokens = s->blocks = NULL;
+}
+
+/* Start where the kept tokens and the new ones part. Positions behind it are written anew in the same blocks.
+ * The last token of the prompt is always computed: its logits are wanted. */
+static cdp_status take_kept(cdp_schedule *all, sequence *s) {
+    kept_cache *kept = &all->kept;
+    if (kept->tokens == NULL || kept->rope_list != s->rope_list || s->request.wants_all) {
+        drop_kept(all);
+        return CDP_OK;
+    }
+    const size_t room = (size_t)(s->request.limit + CDP_KV_BLOCK_TOKENS - 1) / CDP_KV_BLOCK_TOKENS + 1;
+    if ((size_t)kept->n_blocks > room) {
+        int32_t *more = realloc(s->blocks, (size_t)kept->n_blocks * sizeof *more);
+        if (more == NULL)
+            return cdp_fail(CDP_SYSTEM, "no memory for a block table");
+        s->blocks = more;
+    }
+    memcpy(s->blocks, kept->blocks, (size_t)kept->n_blocks * sizeof *s->blocks);
+    while (s->n_fed < kept->n && s->n_fed < s->n_tokens - 1 && s->tokens[s->n_fed] == kept->tokens[s->n_fed])
+        s->n_fed++;
+    s->n_blocks = kept->n_blocks;
+    s->slot = kept->slot;
+    all->by_slot[s->slot] = s;
+    all->n_reused += (uint64_t)s->n_fed;
+    free(kept->tokens);
+    free(kept->blocks);
+    *kept = (kept_cache){0};
     return CDP_OK;
 }
 
@@ -133,6 +199,11 @@ cdp_status cdp_schedule_submit(cdp_schedule *all, const cdp_request *request) {
     if (all->rope->n_lists > 1)
         cdp_note("longrope: the %s list, for a sequence of up to %d tokens (original length %d)",
                  s->rope_list == 1 ? "long" : "short", request->limit, all->rope->original_max);
+    const cdp_status st = request->keeps ? take_kept(all, s) : CDP_OK;
+    if (st != CDP_OK) {
+        close_sequence(s);
+        return st;
+    }
     all->sequences[all->n_sequences++] = s;
     return CDP_OK;
 }
@@ -152,7 +223,10 @@ static void release(cdp_schedule *all, sequence *s) {
 
 static void end_sequence(cdp_schedule *all, sequence *s) {
     s->has_ended = true;
-    release(all, s);
+    if (s->request.keeps && s->slot != NO_SLOT)
+        keep(all, s);
+    else
+        release(all, s);
     if (s->request.on_end != NULL)
         s->request.on_end(s->request.of);
 }
@@ -169,7 +243,7 @@ cdp_status cdp_schedule_state(cdp_schedule *all, const cdp_row *row, int state, 
     /* States of a later row may come before the earlier one is done. */
     if (s == NULL || row->position < s->n_heard || row->position >= s->n_fed)
         return nobody_awaits(row);
-    if (s->request.on_state == NULL)
+    if (s->request.on_state == NULL || s->is_cancelled)
         return CDP_OK;
     return s->request.on_state(s->request.of, row, state, logits, ask_out);
 }
@@ -183,6 +257,11 @@ cdp_status cdp_schedule_home(cdp_schedule *all, const cdp_row *row, const float 
     s->n_heard++;
     all->n_decoding_steps -= s->closes_step;
     s->closes_step = false;
+    if (s->is_cancelled) {
+        if (s->n_awaited == 0)
+            end_sequence(all, s);
+        return CDP_OK;
+    }
     CDP_TRY(s->request.on_logits(s->request.of, row, logits, &next));
     if (row->position < s->n_tokens - 1)
         return CDP_OK; /* a row in the middle of a text that is scored */
@@ -193,6 +272,17 @@ cdp_status cdp_schedule_home(cdp_schedule *all, const cdp_row *row, const float 
     if (next == CDP_NO_TOKEN || s->n_tokens == s->request.limit)
         end_sequence(all, s);
     return CDP_OK;
+}
+
+void cdp_schedule_cancel(cdp_schedule *all, const void *of) {
+    for (int i = 0; i < all->n_sequences; i++) {
+        sequence *s = all->sequences[i];
+        if (s->request.of != of || s->has_ended)
+            continue;
+        s->is_cancelled = true;
+        if (s->n_awaited == 0)
+            end_sequence(all, s);
+    }
 }
 
 /* Ended sequences leave the list; the others keep their order. */
@@ -214,25 +304,47 @@ static bool is_worth_admitting(const cdp_schedule *all, const sequence *s) {
     for (int slot = 0; slot < all->plan->run.max_batch; slot++)
         n_active += all->by_slot[slot] != NULL;
     const int n_needed = s->n_tokens / CDP_KV_BLOCK_TOKENS + 1;
-    return n_active == 0 || all->n_free_blocks >= n_needed + n_active;
+    return n_active == 0 || all->n_free_blocks + all->kept.n_blocks >= n_needed + n_active;
 }
 
-/* A slot for a waiting sequence. A slot that was freed while this step was built waits for the next one,
- * because its free command must stand before any append. */
+/* A slot that nobody has, NO_SLOT when there is none. One that was freed while this step was built waits
+ * for the next one, because its free command must stand before any append. */
+static int free_slot(const cdp_schedule *all) {
+    for (int slot = 0; slot < all->plan->run.max_batch; slot++) {
+        bool is_free = all->by_slot[slot] == NULL && (all->kept.tokens == NULL || all->kept.slot != slot);
+        for (int i = all->n_told; i < all->n_freed; i++)
+            is_free &= all->freed[i] != slot;
+        if (is_free)
+            return slot;
+    }
+    return NO_SLOT;
+}
+
+/* What was kept gives way while a step is built, which tells of it: its slot can be taken at once. */
+static void give_way(cdp_schedule *all) {
+    if (all->kept.tokens == NULL)
+        return;
+    const int slot = all->kept.slot;
+    drop_kept(all);
+    all->freed[all->n_freed - 1] = all->freed[all->n_told];
+    all->freed[all->n_told++] = slot;
+    all->step->commands[all->step->n_commands++] = (cdp_kv_command){.verb = CDP_KV_FREE, .slot = slot};
+}
+
+/* A slot for a waiting sequence. */
 static bool admit(cdp_schedule *all, sequence *s) {
     if (!is_worth_admitting(all, s))
         return false;
-    for (int slot = 0; slot < all->plan->run.max_batch; slot++) {
-        bool is_free = all->by_slot[slot] == NULL;
-        for (int i = all->n_told; i < all->n_freed; i++)
-            is_free &= all->freed[i] != slot;
-        if (is_free) {
-            all->by_slot[slot] = s;
-            s->slot = slot;
-            return true;
-        }
+    int slot = free_slot(all);
+    if (slot == NO_SLOT) {
+        give_way(all);
+        slot = free_slot(all);
     }
-    return false;
+    if (slot == NO_SLOT)
+        return false;
+    all->by_slot[slot] = s;
+    s->slot = slot;
+    return true;
 }
 
 /* The youngest sequence behind `s` that holds blocks, awaits nothing and is not in the step being built. */
@@ -251,6 +363,8 @@ static sequence *victim_behind(const cdp_schedule *all, const sequence *s) {
 /* Blocks for positions below `end`, as commands of the step; younger sequences are put back for them. */
 static bool reserve(cdp_schedule *all, sequence *s, int end) {
     while (s->n_blocks * CDP_KV_BLOCK_TOKENS < end) {
+        if (all->n_free_blocks == 0)
+            give_way(all);
         sequence *victim = all->n_free_blocks == 0 ? victim_behind(all, s) : NULL;
         if (victim != NULL) {
             release(all, victim);
@@ -327,7 +441,8 @@ static void add_decoding(cdp_schedule *all, int share) {
     int n_added = 0;
     for (int i = 0; i < all->n_sequences && n_added < share; i++) {
         sequence *s = all->sequences[i];
-        if (all->n_decoding_steps >= all->plan->n_active || !is_decoding(s) || s->n_tokens == s->n_fed)
+        if (all->n_decoding_steps >= all->plan->n_active || !is_decoding(s) || s->n_tokens == s->n_fed ||
+            s->is_cancelled)
             continue; /* its next token is on the way */
         add_rows(all, s, 1);
         if (s->n_tokens > s->n_fed)
@@ -356,7 +471,7 @@ static void add_prompts(cdp_schedule *all, int n_rows) {
     bool may_enter = true;
     for (int i = 0; i < all->n_sequences && all->step->n_rows < n_rows; i++) {
         sequence *s = all->sequences[i];
-        if (s->has_ended || is_decoding(s))
+        if (s->has_ended || s->is_cancelled || is_decoding(s))
             continue;
         if (s->slot == NO_SLOT)
             may_enter = may_enter && admit(all, s);
@@ -396,4 +511,8 @@ void cdp_schedule_took(cdp_schedule *all, int n_rows, double seconds) {
 
 uint64_t cdp_schedule_n_put_back(const cdp_schedule *all) {
     return all->n_put_back;
+}
+
+uint64_t cdp_schedule_n_reused(const cdp_schedule *all) {
+    return all->n_reused;
 }

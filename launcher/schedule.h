@@ -28,6 +28,10 @@ typedef struct cdp_request {
     int n_prompt;          /* at least 1 */
     int limit;             /* tokens it may reach, prompt and answer; at most the plan's ctx */
     bool wants_all;        /* logits of every row (score); else of the prompt's last and of each answer row */
+    /* When it has ended its keys and values stay for the next request that says so too, which starts behind
+     * the tokens that both begin with. One is kept at a time; it gives way where blocks or slots are short.
+     */
+    bool keeps;
     const cdp_tap_set *taps; /* states that home rows bring along (kernels/step.h); copied; NULL: none */
     int head;                /* CDP_HEAD_ bits of how they are turned into logits */
     /* The logits of a state of a home row, from the last one to the shallowest; before on_logits of this row.
@@ -50,6 +54,13 @@ void cdp_schedule_close(cdp_schedule *schedule); /* NULL is fine */
  * length). CDP_BAD_DATA when the limit is above the plan's ctx or below the prompt, or when it taps more
  * states than the run was planned for. */
 cdp_status cdp_schedule_submit(cdp_schedule *schedule, const cdp_request *request);
+
+/* End the sequence that was submitted with this `of`: at once, or when its row that is on the way is home;
+ * on_end is called, on_logits no more. Nothing happens where there is none. */
+void cdp_schedule_cancel(cdp_schedule *schedule, const void *of);
+
+/* Prompt tokens that were not computed, because the sequence before had kept them. */
+uint64_t cdp_schedule_n_reused(const cdp_schedule *schedule);
 
 /* Fill the next step: rows, slots, commands, n_home; its arrays have room for the plan's rows, slots and
  * commands (cdp_max_commands). n_rows 0: there is nothing to do until a row comes home, and the step must not

@@ -25,7 +25,7 @@ enum { MAX_STAGES = 6, MAX_SEATS = 9, MAX_SLOTS = 16, MAX_CTX = 200, MAX_BLOCKS 
 typedef struct player {
     int32_t prompt[MAX_CTX];
     int n_prompt, limit, n_wanted; /* it ends by itself after n_wanted tokens */
-    bool wants_all;
+    bool wants_all, keeps, is_cancelled;
     double arrives;
     int n_heard, n_answer;
     uint64_t heard; /* hash over what it was handed */
@@ -52,6 +52,7 @@ typedef struct simulation {
     uint64_t n_decoding_rows;
     player *players;
     int n_players, n_arrived;
+    test_random *cancels; /* NULL: nobody is cancelled */
 } simulation;
 
 static uint64_t mix(uint64_t a, uint64_t b) {
@@ -65,6 +66,7 @@ static int32_t token_after(uint64_t value) {
 static cdp_status on_logits(void *of, const cdp_row *row, const float *logits, int32_t *next_out) {
     player *p = of;
     uint64_t value;
+    assert_false(p->is_cancelled);
     memcpy(&value, logits, sizeof value);
     const int expected = p->wants_all ? p->n_heard : p->n_prompt - 1 + p->n_heard;
     assert_int_equal(row->position, expected);
@@ -190,6 +192,7 @@ static void arrive(simulation *sim) {
                                      .n_prompt = p->n_prompt,
                                      .limit = p->limit,
                                      .wants_all = p->wants_all,
+                                     .keeps = p->keeps,
                                      .on_logits = on_logits,
                                      .on_end = on_end,
                                      .of = p};
@@ -197,9 +200,18 @@ static void arrive(simulation *sim) {
     }
 }
 
+static void cancel_one(simulation *sim) {
+    if (sim->cancels == NULL || sim->n_arrived == 0 || test_random_below(sim->cancels, 150) > 0)
+        return;
+    player *p = &sim->players[test_random_below(sim->cancels, sim->n_arrived)];
+    p->is_cancelled = p->is_cancelled || !p->has_ended;
+    cdp_schedule_cancel(sim->schedule, p);
+}
+
 static void simulate(simulation *sim) {
     for (;;) {
         arrive(sim);
+        cancel_one(sim);
         while (sim->n_flights < sim->n_seats && sim->stage_free[0] <= sim->now) {
             flight *f = &sim->flights[sim->n_flights];
             cdp_schedule_next(sim->schedule, &f->step);
@@ -254,6 +266,8 @@ static void check_players(const simulation *sim, uint64_t seed) {
         const player *p = &sim->players[i];
         int n_answer;
         const uint64_t heard = alone(p, &n_answer);
+        if (p->is_cancelled && p->has_ended)
+            continue; /* on_logits has seen that what it got was right */
         if (!p->has_ended || p->heard != heard || p->n_answer != n_answer)
             fail_msg("seed %llu: sequence %d of %d (%d + %d tokens, %d wanted) %s", (unsigned long long)seed,
                      i, sim->n_players, p->n_prompt, p->limit - p->n_prompt, p->n_wanted,
@@ -275,6 +289,25 @@ static void draw_players(simulation *sim, test_random *r, int n) {
         p->arrives = i == 0 ? 0 : p[-1].arrives + pause * test_random_unit(r);
         for (int k = 0; k < p->n_prompt; k++)
             p->prompt[k] = test_random_below(r, VOCAB);
+    }
+}
+
+/* Some of them are turns of a conversation: each begins as the one before did, up to a random place. */
+static void draw_turns(simulation *sim, test_random *r) {
+    const player *before = NULL;
+    for (int i = 0; i < sim->n_players; i++) {
+        player *p = &sim->players[i];
+        if (i > 0)
+            p->arrives = p[-1].arrives + (test_random_below(r, 3) == 0 ? 0 : test_random_unit(r));
+        p->keeps = test_random_below(r, 3) > 0;
+        if (!p->keeps)
+            continue;
+        for (int k = 0; before != NULL && k < p->n_prompt && k < before->n_prompt; k++) {
+            if (test_random_below(r, 60) == 0)
+                break;
+            p->prompt[k] = before->prompt[k];
+        }
+        before = p;
     }
 }
 
@@ -301,6 +334,55 @@ static void test_random_rings(void **state) {
     print_message("    %llu steps, put back %llu times\n", (unsigned long long)n_steps,
                   (unsigned long long)n_put_back);
     assert_true(n_steps > 500000 && n_put_back > 3000);
+}
+
+/* Turns that begin where the one before is kept, beside sequences that want its blocks and its slot; some are
+ * cancelled. A kept position that is not what the prompt says would change the answer. */
+static void test_turns(void **state) {
+    (void)state;
+    uint64_t n_reused = 0;
+    int n_cancelled = 0;
+    for (uint64_t seed = 1; seed <= 2000; seed++) {
+        test_random r = {seed};
+        const int ctx = 20 + test_random_below(&r, 120);
+        const int least = (ctx + CDP_KV_BLOCK_TOKENS - 1) / CDP_KV_BLOCK_TOKENS;
+        simulation *sim =
+            open_simulation(1 + test_random_below(&r, 4), 1 + test_random_below(&r, 6),
+                            1 + test_random_below(&r, 50), 1 + test_random_below(&r, 3), ctx,
+                            least + (test_random_below(&r, 2) > 0 ? 0 : test_random_below(&r, 12)));
+        draw_players(sim, &r, 1 + test_random_below(&r, 12));
+        draw_turns(sim, &r);
+        sim->cancels = &r;
+        simulate(sim);
+        check_players(sim, seed);
+        n_reused += cdp_schedule_n_reused(sim->schedule);
+        for (int i = 0; i < sim->n_players; i++)
+            n_cancelled += sim->players[i].is_cancelled;
+        close_simulation(sim);
+    }
+    print_message("    %llu tokens kept, %d sequences cancelled\n", (unsigned long long)n_reused,
+                  n_cancelled);
+    assert_true(n_reused > 10000 && n_cancelled > 500);
+}
+
+/* A turn that repeats all and adds some computes what is new, and the last token where nothing is. */
+static void test_only_what_is_new(void **state) {
+    (void)state;
+    static const int lengths[] = {40, 60, 60, 30}, computed[] = {40, 20, 1, 1};
+    simulation *sim = open_simulation(1, 2, 128, 1, MAX_CTX, 20);
+    sim->players = calloc(4, sizeof *sim->players);
+    for (int i = 0; i < 4; i++) {
+        player *p = &sim->players[i];
+        *p = (player){.n_prompt = lengths[i], .limit = MAX_CTX, .n_wanted = 0, .keeps = true};
+        for (int k = 0; k < lengths[i]; k++)
+            p->prompt[k] = k;
+        sim->n_players = i + 1;
+        const uint64_t before = cdp_schedule_n_reused(sim->schedule);
+        simulate(sim);
+        assert_int_equal(lengths[i] - (int)(cdp_schedule_n_reused(sim->schedule) - before), computed[i]);
+    }
+    check_players(sim, 0);
+    close_simulation(sim);
 }
 
 /* 16 prompts of mixed length, no want of blocks: by the simulated clock the stages have work all the time. */
@@ -421,8 +503,9 @@ static void test_order_is_kept(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_rings),  cmocka_unit_test(test_pipe_is_full),
-        cmocka_unit_test(test_meet_again),    cmocka_unit_test(test_chunks_beside_decoding),
+        cmocka_unit_test(test_random_rings),     cmocka_unit_test(test_turns),
+        cmocka_unit_test(test_only_what_is_new), cmocka_unit_test(test_pipe_is_full),
+        cmocka_unit_test(test_meet_again),       cmocka_unit_test(test_chunks_beside_decoding),
         cmocka_unit_test(test_order_is_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
