@@ -1,0 +1,262 @@
+#include "comm/nccl/edge.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum {
+    ID_TAG = 30000,  /* among the data's tags, which are places */
+    LEAVE_MS = 2000, /* a communicator that is given up has so long to say goodbye */
+};
+
+/* NCCL's codes say little (a dead peer comes as an internal error): its own sentence is what a person needs.
+ */
+static cdp_status fail_edge(const nccl_edge *e, ncclResult_t code, const char *what) {
+    const int from = e->is_out ? e->link->world->rank : e->peer,
+              to = e->is_out ? e->peer : e->link->world->rank;
+    const char *text = ncclGetLastError(e->comm);
+    return cdp_fail(CDP_UNAVAILABLE, "NCCL, %s from rank %d to rank %d: %s: %s%s%s", e->name, from, to, what,
+                    ncclGetErrorString(code), text != NULL && text[0] != '\0' ? ": " : "",
+                    text != NULL ? text : "");
+}
+
+static cdp_status fail_late(const nccl_edge *e, const char *what) {
+    const char *interface = getenv("NCCL_SOCKET_IFNAME");
+    const int from = e->is_out ? e->link->world->rank : e->peer,
+              to = e->is_out ? e->peer : e->link->world->rank;
+    return cdp_fail(CDP_UNAVAILABLE, "NCCL, %s from rank %d to rank %d: %s in time (host %s, interface %s)",
+                    e->name, from, to, what, e->link->world->host,
+                    interface != NULL ? interface : "as NCCL chose");
+}
+
+/* Opening ----------------------------------------------------------------------------------------------- */
+
+/* What the sender tells the receiver, by MPI. */
+typedef struct edge_id {
+    int version;
+    ncclUniqueId id;
+} edge_id;
+
+static cdp_status wait_request(const nccl_edge *e, MPI_Request *request, int64_t deadline_ns) {
+    cdp_waiter waiter = {0};
+    for (int is_done = 0;;) {
+        CDP_TRY(cdp_from_mpi(MPI_Test(request, &is_done, MPI_STATUS_IGNORE), "the id of an NCCL edge"));
+        if (is_done)
+            return CDP_OK;
+        if (cdp_now_ns() > deadline_ns) {
+            cdp_drop_request(request, /*is_recv=*/!e->is_out);
+            return fail_late(e, e->is_out ? "its id was not taken" : "its id did not come");
+        }
+        CDP_TRY(cdp_world_poll(e->link->world));
+        cdp_wait_pause(&waiter);
+    }
+}
+
+/* Different versions do not understand each other, and say so less clearly. */
+static cdp_status share_id(const nccl_edge *e, ncclUniqueId *out, int64_t deadline_ns) {
+    edge_id message = {0};
+    int mine = 0;
+    MPI_Request request;
+    ncclResult_t code = ncclGetVersion(&mine);
+    if (code != ncclSuccess)
+        return fail_edge(e, code, "ncclGetVersion");
+    message.version = mine;
+    if (e->is_out) {
+        code = ncclGetUniqueId(&message.id);
+        if (code != ncclSuccess)
+            return fail_edge(e, code, "ncclGetUniqueId");
+        CDP_TRY(cdp_from_mpi(
+            MPI_Isend(&message, sizeof message, MPI_BYTE, e->peer, ID_TAG, e->link->world->data, &request),
+            "the id of an NCCL edge"));
+    } else {
+        CDP_TRY(cdp_from_mpi(
+            MPI_Irecv(&message, sizeof message, MPI_BYTE, e->peer, ID_TAG, e->link->world->data, &request),
+            "the id of an NCCL edge"));
+    }
+    CDP_TRY(wait_request(e, &request, deadline_ns));
+    if (message.version != mine)
+        return cdp_fail(CDP_UNAVAILABLE, "rank %d runs NCCL %d.%d.%d, rank %d runs %d.%d.%d", e->peer,
+                        message.version / 10000, message.version / 100 % 100, message.version % 100,
+                        e->link->world->rank, mine / 10000, mine / 100 % 100, mine % 100);
+    *out = message.id;
+    return CDP_OK;
+}
+
+/* Two blocks are plenty for a hidden state, and leave the multiprocessors to the layers. */
+static ncclResult_t begin_comm(nccl_edge *e, ncclUniqueId id) {
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    config.maxCTAs = 2;
+    config.cgaClusterSize = 0;
+    config.commName = e->name;
+    return ncclCommInitRankConfig(&e->comm, 2, id, e->is_out ? 0 : 1, &config);
+}
+
+static cdp_status make_comm(nccl_edge *e, int64_t deadline_ns) {
+    ncclUniqueId id;
+    ncclResult_t state = ncclInProgress;
+    cdp_waiter waiter = {0};
+    CDP_TRY(share_id(e, &id, deadline_ns));
+    const ncclResult_t code = begin_comm(e, id);
+    if (code != ncclSuccess && code != ncclInProgress)
+        return fail_edge(e, code, "making the communicator");
+    for (;;) {
+        const ncclResult_t asked = ncclCommGetAsyncError(e->comm, &state);
+        if (asked != ncclSuccess || (state != ncclSuccess && state != ncclInProgress))
+            return fail_edge(e, asked != ncclSuccess ? asked : state, "making the communicator");
+        if (state == ncclSuccess)
+            break;
+        if (cdp_now_ns() > deadline_ns)
+            return fail_late(e, "the communicator did not come up");
+        CDP_TRY(cdp_world_poll(e->link->world));
+        cdp_wait_pause(&waiter);
+    }
+    e->is_open = true;
+    return CDP_OK;
+}
+
+cdp_status nccl_edge_open(nccl_edge *e, int64_t deadline_ns) {
+    const size_t n = (size_t)e->link->n_places;
+    cdp_device *device = e->link->device;
+    snprintf(e->name, sizeof e->name, "edge %d", e->number);
+    e->ops = calloc(n, sizeof *e->ops);
+    e->order = calloc(n, sizeof *e->order);
+    if (e->ops == NULL || e->order == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for %d places of an NCCL edge", e->link->n_places);
+    CDP_TRY(cdp_cuda_keep(device, cudaStreamCreateWithFlags(&e->stream, cudaStreamNonBlocking), "a stream"));
+    for (size_t i = 0; i < n; i++)
+        CDP_TRY(cdp_cuda_keep(device, cudaEventCreateWithFlags(&e->ops[i].event, cudaEventDisableTiming),
+                              "an event"));
+    return make_comm(e, deadline_ns);
+}
+
+/* Leaving ----------------------------------------------------------------------------------------------- */
+
+typedef struct farewell {
+    ncclComm_t comm;
+    atomic_int n_holders; /* the last one frees */
+    atomic_bool is_over;
+} farewell;
+
+static void let_go(farewell *f) {
+    if (atomic_fetch_sub(&f->n_holders, 1) == 1)
+        free(f);
+}
+
+static void *say_farewell(void *argument) {
+    farewell *f = argument;
+    ncclCommAbort(f->comm);
+    atomic_store(&f->is_over, true);
+    let_go(f);
+    return NULL;
+}
+
+/* True when the communicator is gone. */
+static bool abort_in_time(ncclComm_t comm) {
+    pthread_t thread;
+    farewell *f = malloc(sizeof *f);
+    if (f == NULL)
+        return false;
+    f->comm = comm;
+    atomic_init(&f->n_holders, 2);
+    atomic_init(&f->is_over, false);
+    if (pthread_create(&thread, NULL, say_farewell, f) != 0) {
+        free(f);
+        return false;
+    }
+    pthread_detach(thread);
+    const int64_t until = cdp_now_ns() + (int64_t)LEAVE_MS * 1000000;
+    while (!atomic_load(&f->is_over) && cdp_now_ns() < until)
+        nanosleep(&(struct timespec){0, 200000}, NULL);
+    const bool is_over = atomic_load(&f->is_over);
+    let_go(f);
+    return is_over;
+}
+
+bool nccl_edge_close(nccl_edge *e) {
+    const bool is_gone = e->comm == NULL || abort_in_time(e->comm);
+    const bool is_free = is_gone || !e->was_used;
+    for (int i = 0; is_free && e->ops != NULL && i < e->link->n_places; i++)
+        if (e->ops[i].event != NULL)
+            cudaEventDestroy(e->ops[i].event);
+    if (is_free && e->stream != NULL)
+        cudaStreamDestroy(e->stream);
+    free(e->ops);
+    free(e->order);
+    *e = (nccl_edge){0};
+    return is_free;
+}
+
+/* Moving ------------------------------------------------------------------------------------------------ */
+
+/* NCCL has put the first waiting operation on the stream: its event goes behind it. */
+static cdp_status note_issued(nccl_edge *e) {
+    nccl_op *op = &e->ops[e->order[e->first]];
+    CDP_TRY(
+        cdp_cuda_keep(e->link->device, cudaEventRecord(op->event, e->stream), "an event of an NCCL edge"));
+    op->state = NCCL_OP_ISSUED;
+    e->first = (e->first + 1) % e->link->n_places;
+    e->n_waiting--;
+    e->is_issuing = false;
+    return CDP_OK;
+}
+
+/* The stream, not the host, waits for what the layers still compute. */
+static cdp_status issue_first(nccl_edge *e) {
+    const cdp_parcel *parcel = &e->parcels[e->order[e->first]];
+    cudaEvent_t after = e->is_out ? cdp_cuda_event(e->link->device, parcel->after) : NULL;
+    if (after != NULL)
+        CDP_TRY(cdp_cuda_keep(e->link->device, cudaStreamWaitEvent(e->stream, after, 0), "a wait"));
+    e->was_used = true;
+    const ncclResult_t code =
+        e->is_out ? ncclSend(parcel->buffer, parcel->n_bytes, ncclUint8, /*peer=*/1, e->comm, e->stream)
+                  : ncclRecv(parcel->buffer, parcel->n_bytes, ncclUint8, /*peer=*/0, e->comm, e->stream);
+    if (code == ncclInProgress) {
+        e->is_issuing = true;
+        return CDP_OK;
+    }
+    return code == ncclSuccess ? note_issued(e) : fail_edge(e, code, e->is_out ? "ncclSend" : "ncclRecv");
+}
+
+static cdp_status issue_waiting(nccl_edge *e) {
+    while (e->n_waiting > 0 && !e->is_issuing)
+        CDP_TRY(issue_first(e));
+    return CDP_OK;
+}
+
+cdp_status nccl_edge_start(nccl_edge *e, int place) {
+    e->order[(e->first + e->n_waiting) % e->link->n_places] = place;
+    e->n_waiting++;
+    e->ops[place].state = NCCL_OP_QUEUED;
+    return issue_waiting(e);
+}
+
+static cdp_status end_op(nccl_edge *e, int place) {
+    e->ops[place].state = NCCL_OP_NONE;
+    if (!e->is_out)
+        return cdp_link_arrived(e->link, place);
+    cdp_link_gone(e->link, place);
+    return CDP_OK;
+}
+
+cdp_status nccl_edge_poll(nccl_edge *e) {
+    ncclResult_t state = ncclSuccess;
+    const ncclResult_t asked = ncclCommGetAsyncError(e->comm, &state);
+    if (asked != ncclSuccess || (state != ncclSuccess && state != ncclInProgress))
+        return fail_edge(e, asked != ncclSuccess ? asked : state, "an error while the ring runs");
+    if (e->is_issuing && state == ncclSuccess)
+        CDP_TRY(note_issued(e));
+    CDP_TRY(issue_waiting(e));
+    for (int place = 0; place < e->link->n_places; place++) {
+        if (e->ops[place].state != NCCL_OP_ISSUED)
+            continue;
+        const cudaError_t code = cudaEventQuery(e->ops[place].event);
+        if (code == cudaErrorNotReady)
+            continue;
+        CDP_TRY(cdp_cuda_keep(e->link->device, code, "a message of an NCCL edge"));
+        CDP_TRY(end_op(e, place));
+    }
+    return CDP_OK;
+}

@@ -1,0 +1,160 @@
+/* The road between GPUs. Every edge of the ring has a communicator of two ranks and a stream of its own:
+ *
+ *     previous -- edge in: my rank 1 --> | this rank | -- edge out: my rank 0 --> next
+ *
+ *     queue    [ layers ][event n]              compute goes on
+ *     out                  wait n [send][event of the place]
+ *     in       [recv, posted ahead      ][event of the place]
+ *
+ * In one communicator a receive that waits would hold back the send behind it; with two, and the device
+ * ordering them by events, nothing waits for the host. NCCL runs without blocking: every call may say "in
+ * progress", and its end is asked for in poll. NCCL knows no time limit, so all waits here have one.
+ *
+ * A communicator that failed is given up, not ended in good order: ending it may wait for the peer for ever.
+ * A thread of its own tells it to abort, and after two seconds nobody looks for the answer any more.
+ */
+#include "comm/nccl/edge.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kernels/log.h"
+
+typedef struct nccl_road {
+    nccl_edge in, out;
+    char log_path[512]; /* where NCCL writes its warnings; "" when the user has said where */
+    bool was_good;      /* to the end: the log is of no use */
+} nccl_road;
+
+static const char *unfit(const cdp_link_options *options) {
+    return options->on_gpu && options->n_active > 1 ? NULL : "it connects GPUs";
+}
+
+/* Environment ------------------------------------------------------------------------------------------- */
+
+static void set_if_unset(const char *name, const char *value) {
+    if (getenv(name) == NULL && setenv(name, value, 0) == 0)
+        cdp_note("set %s=%s for NCCL", name, value);
+}
+
+/* Before NCCL's first call, which reads it. NCCL's own output would go to stdout, which is for text. */
+static cdp_status set_environment(nccl_road *road, const cdp_world *world) {
+    if (getenv("NCCL_COMM_ID") != NULL)
+        return cdp_fail(CDP_USAGE,
+                        "NCCL_COMM_ID is set, but cdpipe makes its ids itself, one an edge: unset it");
+    if (world->local_size == world->size)
+        set_if_unset("NCCL_SOCKET_IFNAME", "=lo"); /* ranks of one host have nobody to meet elsewhere */
+    set_if_unset("NCCL_RAS_ENABLE", "0");
+    set_if_unset("NCCL_LAUNCH_ORDER_IMPLICIT", "1");
+    if (getenv("NCCL_DEBUG") == NULL && getenv("NCCL_DEBUG_FILE") == NULL) {
+        const char *folder = getenv("TMPDIR");
+        snprintf(road->log_path, sizeof road->log_path, "%s/cdpipe-nccl-%d-%ld.log",
+                 folder != NULL ? folder : "/tmp", world->rank, (long)getpid());
+        setenv("NCCL_DEBUG_FILE", road->log_path, 0);
+        setenv("NCCL_DEBUG", "WARN", 0);
+    }
+    return CDP_OK;
+}
+
+/* Opening ----------------------------------------------------------------------------------------------- */
+
+/* Edges that share a rank are made one after the other, edges that do not at the same time: even ones, odd
+ * ones, and in a ring of an odd number the last one, which has an even neighbour on both sides. Equal on both
+ * ends. */
+enum { N_COLOURS = 3 };
+static int colour_of(int edge, int n_edges) {
+    return n_edges % 2 == 1 && edge == n_edges - 1 ? 2 : edge % 2;
+}
+
+static cdp_status open_edges(cdp_link *link, nccl_road *road, int64_t deadline_ns) {
+    nccl_edge *edges[] = {&road->in, &road->out};
+    for (int colour = 0; colour < N_COLOURS; colour++)
+        for (int i = 0; i < 2; i++)
+            if (colour_of(edges[i]->number, link->n_active) == colour)
+                CDP_TRY(nccl_edge_open(edges[i], deadline_ns));
+    return CDP_OK;
+}
+
+static cdp_status open_nccl(cdp_link *link, int64_t deadline_ns) {
+    nccl_road *road = calloc(1, sizeof *road);
+    link->of_road = road;
+    if (road == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for the link");
+    const int n = link->n_active;
+    road->in = (nccl_edge){.link = link,
+                           .is_out = false,
+                           .number = (link->position + n - 1) % n,
+                           .peer = link->previous,
+                           .parcels = link->recvs};
+    road->out = (nccl_edge){
+        .link = link, .is_out = true, .number = link->position, .peer = link->next, .parcels = link->sends};
+    CDP_TRY(set_environment(road, link->world));
+    CDP_TRY(open_edges(link, road, deadline_ns));
+    road->was_good = true;
+    return CDP_OK;
+}
+
+/* What NCCL wrote stays where there is something to read. */
+static void leave_log(const nccl_road *road) {
+    struct stat file;
+    if (road->log_path[0] == '\0' || stat(road->log_path, &file) != 0)
+        return;
+    if (road->was_good || file.st_size == 0)
+        unlink(road->log_path);
+    else
+        cdp_note("what NCCL said: %s", road->log_path);
+}
+
+static void close_nccl(cdp_link *link) {
+    nccl_road *road = link->of_road;
+    if (road == NULL)
+        return;
+    const bool in_is_free = nccl_edge_close(&road->in), out_is_free = nccl_edge_close(&road->out);
+    link->is_stuck = !in_is_free || !out_is_free;
+    leave_log(road);
+    if (!link->is_stuck) /* a communicator that hangs still has its name in there */
+        free(road);
+}
+
+/* Moving ------------------------------------------------------------------------------------------------ */
+
+static cdp_status keep(nccl_road *road, cdp_status st) {
+    road->was_good = road->was_good && st == CDP_OK;
+    return st;
+}
+
+static cdp_status start_send(cdp_link *link, int place) {
+    nccl_road *road = link->of_road;
+    return keep(road, nccl_edge_start(&road->out, place));
+}
+
+static cdp_status start_recv(cdp_link *link, int place) {
+    nccl_road *road = link->of_road;
+    return keep(road, nccl_edge_start(&road->in, place));
+}
+
+static cdp_status poll_nccl(cdp_link *link) {
+    nccl_road *road = link->of_road;
+    CDP_TRY(keep(road, nccl_edge_poll(&road->in)));
+    return keep(road, nccl_edge_poll(&road->out));
+}
+
+const cdp_road cdp_road_nccl = {
+    .name = "nccl",
+    .is_on_device = true,
+    .unfit = unfit,
+    .open = open_nccl,
+    .close = close_nccl,
+    .start_send = start_send,
+    .start_recv = start_recv,
+    .poll = poll_nccl,
+};
+
+void cdp_nccl_versions(int *build_out, int *run_out) {
+    *build_out = NCCL_VERSION_CODE;
+    if (ncclGetVersion(run_out) != ncclSuccess)
+        *run_out = 0;
+}

@@ -1,0 +1,357 @@
+/* tests/standin/nccl.cpp - the calls of NCCL that the product makes, between processes of one host.
+ *
+ *     sender   id -> listens        accept       [length][bytes] --->
+ *     receiver              connect                              ---> into device memory
+ *
+ * A communicator has two ranks and one Unix socket with a name that no folder holds. Like the real one it
+ * never blocks: making it, and the first operation, stay in progress for a while, and operations end in the
+ * order of their stream. A peer that is gone is an error of the communicator, while the operation itself goes
+ * on waiting, as a kernel would.
+ *
+ * Faults (standin.h), counted in messages of this process:
+ *
+ *     nccl-init:absent     never takes part: the peer waits        nccl-init:refused   an error at once
+ *     nccl-send:corrupt    the byte in the middle arrives changed  nccl-send:lost      never leaves, no error
+ *     nccl-send:error      the communicator has an error           nccl-send:gone      the connection breaks
+ *     nccl-abort:hang      ncclCommAbort never comes back
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <nccl.h>
+#include <poll.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "tests/standin/inside.h"
+
+namespace {
+
+enum {
+    IN_PROGRESS_TURNS = 3
+}; /* times a caller hears "in progress" before the first operation is on its stream */
+
+/* What an id holds: who listens, under which name. */
+struct id_content {
+    char name[64];
+    long pid;
+    int listen_fd;
+};
+static_assert(sizeof(id_content) <= sizeof(ncclUniqueId), "an id holds it");
+
+/* Shared by the handle and the operations on their way. */
+struct channel {
+    std::mutex lock; /* guards error and text */
+    ncclResult_t error = ncclSuccess;
+    std::string text;
+    int rank = 0, listen_fd = -1;
+    std::atomic<int> fd{-1};
+    sockaddr_un address = {};
+    socklen_t address_bytes = 0;
+    bool is_absent = false;
+    std::atomic<bool> is_aborted{false};
+
+    ~channel() {
+        if (fd >= 0)
+            close(fd);
+        if (listen_fd >= 0)
+            close(listen_fd);
+    }
+    void fail(ncclResult_t code, const std::string &what) {
+        const std::lock_guard<std::mutex> hold(lock);
+        if (error == ncclSuccess) {
+            error = code;
+            text = what;
+        }
+    }
+};
+
+/* A send or receive on its way. */
+struct transfer {
+    std::shared_ptr<channel> with;
+    char *memory = nullptr;
+    uint64_t n_bytes = 0, n_moved = 0, length = 0;
+    size_t n_length = 0; /* bytes of the length that have moved */
+    bool is_send = false, corrupts = false, is_lost = false;
+};
+
+} // namespace
+
+struct ncclComm {
+    std::shared_ptr<channel> with;
+    int turns_left = IN_PROGRESS_TURNS; /* of the first operation */
+    transfer *first = nullptr;          /* not on its stream yet */
+    cudaStream_t first_stream = nullptr;
+};
+
+namespace {
+
+thread_local std::string last_text; /* of the thread's last failure without a communicator */
+
+sockaddr_un address_of(const char *name, socklen_t *n_out) {
+    sockaddr_un a = {};
+    a.sun_family = AF_UNIX;
+    memcpy(a.sun_path + 1, name, strlen(name)); /* a leading NUL: in no folder */
+    *n_out = (socklen_t)(offsetof(sockaddr_un, sun_path) + 1 + strlen(name));
+    return a;
+}
+
+void set_nonblocking(int fd) {
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+}
+
+/* One look whether the other side is there. */
+void look_for_peer(channel *c) {
+    if (c->fd >= 0 || c->is_absent)
+        return;
+    int fd = -1;
+    if (c->rank == 0) {
+        fd = accept4(c->listen_fd, nullptr, nullptr, SOCK_CLOEXEC);
+    } else {
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd >= 0 && connect(fd, reinterpret_cast<const sockaddr *>(&c->address), c->address_bytes) != 0) {
+            close(fd);
+            fd = -1;
+        }
+    }
+    if (fd < 0)
+        return;
+    set_nonblocking(fd);
+    c->fd = fd;
+}
+
+/* Move bytes of one piece; the number moved, 0: not now, -1: the peer is gone. */
+ssize_t move(channel *c, void *memory, size_t n, bool is_send) {
+    const ssize_t done = is_send ? send(c->fd, memory, n, MSG_NOSIGNAL) : recv(c->fd, memory, n, 0);
+    if (done > 0)
+        return done;
+    if (done < 0 && (errno == EAGAIN || errno == EINTR))
+        return 0;
+    c->fail(ncclRemoteError, std::string("the peer closed the connection") +
+                                 (done < 0 ? std::string(": ") + strerror(errno) : std::string()));
+    return -1;
+}
+
+standin_progress move_length(transfer *t) {
+    while (t->n_length < sizeof t->length) {
+        const ssize_t done = move(t->with.get(), reinterpret_cast<char *>(&t->length) + t->n_length,
+                                  sizeof t->length - t->n_length, t->is_send);
+        if (done <= 0)
+            return STANDIN_NOT_YET;
+        t->n_length += (size_t)done;
+    }
+    if (t->length == t->n_bytes)
+        return STANDIN_DONE;
+    t->with->fail(ncclInternalError, "a message of " + std::to_string(t->length) + " bytes, " +
+                                         std::to_string(t->n_bytes) + " were expected");
+    return STANDIN_NOT_YET;
+}
+
+/* The byte in the middle goes out changed, and is put right again. */
+ssize_t move_piece(transfer *t) {
+    const uint64_t middle = t->n_bytes / 2;
+    size_t n = (size_t)(t->n_bytes - t->n_moved);
+    const bool is_now = t->corrupts && t->n_moved == middle;
+    if (t->corrupts && t->n_moved <= middle)
+        n = is_now ? 1 : (size_t)(middle - t->n_moved);
+    if (!is_now)
+        return move(t->with.get(), t->memory + t->n_moved, n, t->is_send);
+    char changed = (char)(t->memory[middle] ^ 0x10);
+    return move(t->with.get(), &changed, 1, true);
+}
+
+/* A kernel of NCCL: it ends when its bytes have moved or the communicator is aborted, and for nothing else.
+ */
+standin_progress run_transfer(void *argument) {
+    transfer *const t = static_cast<transfer *>(argument);
+    if (t->with->is_aborted)
+        return STANDIN_DONE;
+    if (t->is_lost || t->with->fd < 0 || move_length(t) != STANDIN_DONE)
+        return STANDIN_NOT_YET;
+    while (t->n_moved < t->n_bytes) {
+        const ssize_t done = move_piece(t);
+        if (done <= 0)
+            return STANDIN_NOT_YET;
+        t->n_moved += (uint64_t)done;
+    }
+    return STANDIN_DONE;
+}
+
+void drop_transfer(void *argument) {
+    delete static_cast<transfer *>(argument);
+}
+
+ncclResult_t enqueue(transfer *t, cudaStream_t stream) {
+    const char *const name = t->is_send ? "ncclSend" : "ncclRecv";
+    return standin_enqueue(stream, name, run_transfer, t, drop_transfer) == cudaSuccess
+               ? ncclSuccess
+               : ncclUnhandledCudaError;
+}
+
+void break_as_asked(transfer *t) {
+    channel *const c = t->with.get();
+    t->corrupts = standin_fault_due("nccl-send", "corrupt");
+    t->is_lost = standin_fault_due("nccl-send", "lost");
+    if (standin_fault_due("nccl-send", "error"))
+        c->fail(ncclSystemError, "an error on demand");
+    if (standin_fault_due("nccl-send", "gone"))
+        shutdown(c->fd, SHUT_RDWR);
+}
+
+ncclResult_t begin(ncclComm_t comm, void *memory, size_t n, bool is_send, cudaStream_t stream) {
+    if (!standin_memory_has(memory, n)) {
+        standin_report("%s: %zu bytes at %p are not device memory", is_send ? "ncclSend" : "ncclRecv", n,
+                       memory);
+        return ncclInvalidArgument;
+    }
+    if (comm->first != nullptr) {
+        standin_report("NCCL: an operation while the one before is in progress");
+        return ncclInvalidUsage;
+    }
+    transfer *const t = new transfer;
+    t->with = comm->with;
+    t->memory = static_cast<char *>(memory);
+    t->n_bytes = n;
+    t->length = is_send ? n : 0;
+    t->is_send = is_send;
+    if (is_send)
+        break_as_asked(t);
+    if (comm->turns_left == 0)
+        return enqueue(t, stream);
+    comm->first = t;
+    comm->first_stream = stream;
+    return ncclInProgress;
+}
+
+} // namespace
+
+extern "C" {
+
+ncclResult_t ncclGetVersion(int *version) {
+    *version =
+        getenv("STANDIN_NCCL_VERSION") != nullptr ? atoi(getenv("STANDIN_NCCL_VERSION")) : NCCL_VERSION_CODE;
+    return ncclSuccess;
+}
+
+ncclResult_t ncclGetUniqueId(ncclUniqueId *out) {
+    static std::atomic<int> number;
+    id_content content = {};
+    socklen_t n = 0;
+    snprintf(content.name, sizeof content.name, "standin-nccl-%ld-%d", (long)getpid(), number++);
+    content.pid = getpid();
+    content.listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const sockaddr_un address = address_of(content.name, &n);
+    if (content.listen_fd < 0 ||
+        bind(content.listen_fd, reinterpret_cast<const sockaddr *>(&address), n) != 0 ||
+        listen(content.listen_fd, 1) != 0) {
+        last_text = std::string("a socket: ") + strerror(errno);
+        return ncclSystemError;
+    }
+    set_nonblocking(content.listen_fd);
+    memset(out, 0, sizeof *out);
+    memcpy(out, &content, sizeof content);
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int n_ranks, ncclUniqueId id, int rank,
+                                    ncclConfig_t *config) {
+    *out = nullptr;
+    id_content content;
+    memcpy(&content, &id, sizeof content);
+    if (n_ranks != 2 || rank < 0 || rank > 1 || config == nullptr || config->blocking != 0) {
+        last_text = "the stand-in makes communicators of two ranks that do not block";
+        return ncclInvalidArgument;
+    }
+    if (standin_fault_due("nccl-init", "refused")) {
+        last_text = "refused on demand";
+        return ncclSystemError;
+    }
+    const std::shared_ptr<channel> c = std::make_shared<channel>();
+    c->rank = rank;
+    c->listen_fd = rank == 0 && content.pid == getpid() ? content.listen_fd : -1;
+    c->address = address_of(content.name, &c->address_bytes);
+    c->is_absent = standin_fault_due("nccl-init", "absent");
+    ncclComm *const comm = new ncclComm;
+    comm->with = c;
+    *out = comm;
+    return ncclInProgress;
+}
+
+ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *state) {
+    channel *const c = comm->with.get();
+    look_for_peer(c);
+    if (comm->first != nullptr && --comm->turns_left == 0) {
+        transfer *const first = comm->first;
+        comm->first = nullptr;
+        const ncclResult_t code = enqueue(first, comm->first_stream);
+        if (code != ncclSuccess)
+            c->fail(code, "the stream takes nothing");
+    }
+    const std::lock_guard<std::mutex> hold(c->lock);
+    *state = c->error != ncclSuccess               ? c->error
+             : c->fd < 0 || comm->first != nullptr ? ncclInProgress
+                                                   : ncclSuccess;
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommAbort(ncclComm_t comm) {
+    while (standin_fault_due("nccl-abort", "hang"))
+        for (;;)
+            pause();
+    comm->with->is_aborted = true;
+    delete comm->first;
+    delete comm;
+    return ncclSuccess;
+}
+
+ncclResult_t ncclSend(const void *from, size_t n, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t stream) {
+    if (type != ncclUint8 || peer == comm->with->rank)
+        return ncclInvalidArgument;
+    return begin(comm, const_cast<void *>(from), n, true, stream);
+}
+
+ncclResult_t ncclRecv(void *to, size_t n, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t stream) {
+    if (type != ncclUint8 || peer == comm->with->rank)
+        return ncclInvalidArgument;
+    return begin(comm, to, n, false, stream);
+}
+
+const char *ncclGetErrorString(ncclResult_t code) {
+    switch (code) {
+    case ncclSuccess:
+        return "no error";
+    case ncclInProgress:
+        return "in progress";
+    case ncclRemoteError:
+        return "remote process exited or there was a network error";
+    case ncclSystemError:
+        return "unhandled system error";
+    case ncclInternalError:
+        return "internal error";
+    default:
+        return "invalid usage or argument";
+    }
+}
+
+const char *ncclGetLastError(ncclComm_t comm) {
+    static thread_local std::string text;
+    text = last_text;
+    if (comm != nullptr) {
+        const std::lock_guard<std::mutex> hold(comm->with->lock);
+        text = comm->with->text;
+    }
+    return text.c_str();
+}
+
+} // extern "C"
