@@ -4,8 +4,8 @@
 
 #include "launcher/option_table.h"
 
-static const char *const groups[] = {"model", "devices",  "text",  "generation", "batch",
-                                     "run",   "tokenize", "bench", "report"};
+static const char *const groups[] = {"model", "devices", "text",     "generation", "decoding",
+                                     "batch", "run",     "tokenize", "bench",      "report"};
 enum { N_GROUPS = sizeof groups / sizeof groups[0] };
 
 static bool is_shown(const option_row *row, const char *group, cdp_command command) {

@@ -123,6 +123,30 @@ const option_row cdp_option_rows[] = {
     {"logits", OPTION_TEXT, AT(logits), S, "generation", "FILE.safetensors", NULL, 0, 0, false, "none",
      "Write the logits of every position to a safetensors file."},
 
+    {"decoding", OPTION_CHOICE, AT(decoding), G | P, "decoding", "standard|conservative-dynamic|dola", NULL,
+     0, 0, false, "standard",
+     "What a token is drawn from: the last layer, the surest layer from the top down, or last against "
+     "early."},
+    {"tap-window", OPTION_TEXT, AT(tap_window), G | P, "decoding", "N|all", NULL, 0, 0, false, "all",
+     "conservative-dynamic: how many layers below the last may be looked at; 0 is standard decoding."},
+    {"cd-method", OPTION_CHOICE, AT(cd_method), G | P, "decoding",
+     "trough|trough-m1|trough-m2|trough-p1|trough-p2|random-after|last-m1|last-m2|last-m4|last-m8", NULL, 0,
+     0, false, "trough",
+     "conservative-dynamic: the layer found, one or two shallower (m) or deeper (p), any from it on, or a "
+     "fixed one."},
+    {"cd-p", OPTION_REAL, AT(cd_p), G | P, "decoding", "X", NULL, 0, 1, false, "1",
+     "conservative-dynamic: share of the tokens that may leave the last layer."},
+    {"cd-lazy", OPTION_FLAG, AT(cd_lazy), G | P, "decoding", NULL, NULL, 0, 0, false, "off",
+     "conservative-dynamic: compute a layer's logits only when the walk gets there; the same tokens."},
+    {"dola-layers", OPTION_TEXT, AT(dola_layers), G | P, "decoding", "low|high|2,4,6", NULL, 0, 0, false,
+     "low", "dola: the early layers to compare with; 0 is the embedding, N the output of layer N - 1."},
+    {"relative-top", OPTION_REAL, AT(relative_top), G | P, "decoding", "X", NULL, 0, 1, true, "0.1",
+     "dola: tokens less likely than X times the likeliest are left out."},
+    {"dola-js", OPTION_CHOICE, AT(dola_js), G | P, "decoding", "true|hf", NULL, 0, 0, false, "true",
+     "dola: the divergence that picks the early layer; hf is transformers' form."},
+    {"dola-norm", OPTION_CHOICE, AT(dola_norm), G | P, "decoding", "on|off", NULL, 0, 0, false, "on",
+     "dola: whether early layers pass the final norm; off, with --dola-js hf, is what transformers does."},
+
     {"chunk", OPTION_INT, AT(chunk), RUN | P, "run", "N", NULL, 1, 65536, false, "128, on GPUs 512",
      "Prompt tokens of one step."},
     {"max-batch", OPTION_INT, AT(max_batch), P | J, "run", "N", "max", 1, 65536, false,
@@ -169,6 +193,8 @@ const option_row cdp_option_rows[] = {
      "Write every step of every rank as a time line, for ui.perfetto.dev or chrome://tracing."},
     {"json", OPTION_FLAG, AT(json), ALL, "report", NULL, NULL, 0, 0, false, "off",
      "Print one JSON object and nothing else on standard output."},
+    {"verbose", OPTION_FLAG, AT(verbose), G, "report", NULL, NULL, 0, 0, false, "off",
+     "Print a `#` line a token: the layer it was drawn from, and how sure that layer was."},
     {"quiet", OPTION_FLAG, AT(quiet), ALL, "report", NULL, NULL, 0, 0, false, "off", "Print no `#` lines."},
 };
 const int cdp_n_option_rows = (int)(sizeof cdp_option_rows / sizeof cdp_option_rows[0]);
@@ -201,5 +227,13 @@ void cdp_options_defaults(cdp_options *out) {
         .frequency_penalty = 0,
         .top_k = INT_MIN,
         .step_timeout = 60,
+        .decoding = "standard",
+        .tap_window = "all",
+        .cd_method = "trough",
+        .cd_p = 1,
+        .dola_layers = "low",
+        .dola_js = "true",
+        .dola_norm = "on",
+        .relative_top = 0.1,
     };
 }

@@ -80,6 +80,10 @@ typedef struct cdp_options {
     double step_timeout;
     bool check_weights, json, quiet;
 
+    const char *decoding, *tap_window, *cd_method, *dola_layers, *dola_js, *dola_norm;
+    double cd_p, relative_top;
+    bool cd_lazy, verbose;
+
     unsigned char origin[CDP_MAX_OPTIONS]; /* cdp_origin of each row of the table */
 
     char *memory; /* of an unpacked set of options */

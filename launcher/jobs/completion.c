@@ -101,6 +101,8 @@ static cdp_status take_token(cdp_completion *c, int32_t token, int32_t *next_out
     if (c->n_tokens == 0)
         c->first_ns = cdp_now_ns();
     c->tokens[c->n_tokens++] = token;
+    if (c->request.on_token != NULL)
+        c->request.on_token(c->request.of, token);
     const bool ends = is_eos(c, token);
     CDP_TRY(cdp_answer_add(&c->answer, token, ends));
     if (ends || c->answer.is_stopped)
@@ -115,6 +117,8 @@ static cdp_status draw(cdp_completion *c, const cdp_row *row, const float *logit
     const cdp_completion_request *r = &c->request;
     const cdp_history history = {r->prompt, c->tokens, r->n_prompt, (size_t)c->n_tokens};
     int32_t token;
+    if (c->choice != NULL)
+        logits = cdp_choice_row(c->choice);
     c->logits_hash = cdp_logits_hash_add(c->logits_hash, cdp_logits_row_hash(logits, c->run->card->vocab));
     CDP_TRY(cdp_sampler_draw(c->sampler, logits, &r->sampling, &history, r->id, row->position + 1, &token));
     if (c->logprobs != NULL)
@@ -124,6 +128,12 @@ static cdp_status draw(cdp_completion *c, const cdp_row *row, const float *logit
 
 static cdp_status on_logits(void *of, const cdp_row *row, const float *logits, int32_t *next_out) {
     return keep_fault(of, draw(of, row, logits, next_out));
+}
+
+static cdp_status on_state(void *of, const cdp_row *row, int state, const float *logits, int *ask_out) {
+    const cdp_completion *c = of;
+    cdp_choice_state(c->choice, row->position + 1, state, logits, ask_out);
+    return CDP_OK;
 }
 
 cdp_status cdp_completion_start(cdp_completion *out, cdp_run *run, cdp_sampler *sampler,
@@ -139,6 +149,10 @@ cdp_status cdp_completion_start(cdp_completion *out, cdp_run *run, cdp_sampler *
     out->logprobs = request->sampling.n_logprobs > 0 ? calloc(room, sizeof *out->logprobs) : NULL;
     if (out->tokens == NULL || (request->sampling.n_logprobs > 0 && out->logprobs == NULL))
         return cdp_fail(CDP_SYSTEM, "no memory for an answer of %zu tokens", room);
+    const cdp_decoding *decoding = request->decoding;
+    if (decoding != NULL && decoding->kind != CDP_DECODING_STANDARD)
+        CDP_TRY(cdp_choice_open(&out->choice, decoding, request->sampling.seed, request->id, (int)room,
+                                request->keeps_layers));
     if ((int64_t)request->n_prompt == request->limit) { /* no room for an answer */
         end(out);
         return CDP_OK;
@@ -146,6 +160,9 @@ cdp_status cdp_completion_start(cdp_completion *out, cdp_run *run, cdp_sampler *
     const cdp_request engine_request = {.prompt = request->prompt,
                                         .n_prompt = (int)request->n_prompt,
                                         .limit = request->limit,
+                                        .taps = out->choice != NULL ? &decoding->taps : NULL,
+                                        .head = out->choice != NULL ? decoding->head : 0,
+                                        .on_state = out->choice != NULL ? on_state : NULL,
                                         .on_logits = on_logits,
                                         .on_end = end,
                                         .of = out};
@@ -168,6 +185,7 @@ void cdp_completion_close(cdp_completion *c) {
         free(c->logprobs[i].values);
     }
     free(c->logprobs);
+    cdp_choice_close(c->choice);
     free(c->tokens);
     free(c->fault_message);
     cdp_answer_close(&c->answer);
@@ -182,11 +200,16 @@ void cdp_write_ids(FILE *to, const char *name, const int32_t *ids, size_t n) {
 }
 
 void cdp_write_text(FILE *to, const cdp_completion *c) {
+    fputs("\"text\": ", to);
+    cdp_write_text_value(to, c);
+}
+
+void cdp_write_text_value(FILE *to, const cdp_completion *c) {
     if (!c->answer.has_tokenizer) {
-        fputs("\"text\": null", to);
+        fputs("null", to);
         return;
     }
-    fputs("\"text\": \"", to);
+    fputs("\"", to);
     cdp_json_write_string(to, c->answer.text != NULL ? c->answer.text : "", c->answer.n_text);
     fputs("\"", to);
 }

@@ -11,19 +11,23 @@
 
 #include "launcher/jobs/answer.h"
 #include "launcher/run.h"
+#include "launcher/sample/decoding.h"
 #include "launcher/sample/sampler.h"
 
 /* What is asked for. Nothing is owned; all of it outlives the completion. */
 typedef struct cdp_completion_request {
     const char *id; /* random numbers hang on (seed, id); "" for generate */
     const int32_t *prompt;
-    size_t n_prompt;       /* at least 1 */
-    int limit;             /* tokens it may reach, prompt and answer: cdp_completion_limit */
-    cdp_sampling sampling; /* n_logprobs at most the vocabulary */
+    size_t n_prompt;              /* at least 1 */
+    int limit;                    /* tokens it may reach, prompt and answer: cdp_completion_limit */
+    cdp_sampling sampling;        /* n_logprobs at most the vocabulary */
+    const cdp_decoding *decoding; /* NULL: standard */
+    bool keeps_layers;            /* keep entropies and argmax of every layer looked at */
     const char *const *stops;
     int n_stops;
     bool ignores_eos;
-    FILE *to;                 /* the text goes there as it grows; NULL: nowhere */
+    FILE *to;                                  /* the text goes there as it grows; NULL: nowhere */
+    void (*on_token)(void *of, int32_t token); /* one more token, before on_end; may be NULL */
     void (*on_end)(void *of); /* it has ended by itself, or by a fault of its own; may be NULL */
     void *of;
 } cdp_completion_request;
@@ -38,8 +42,9 @@ typedef struct cdp_completion {
     cdp_completion_request request;
     cdp_run *run;
     cdp_sampler *sampler;
-    cdp_answer answer; /* the text, without the final eos, up to a stop text */
-    int32_t *tokens;   /* (n_tokens) the answer's ids, the final eos too */
+    cdp_choice *choice; /* NULL for standard decoding */
+    cdp_answer answer;  /* the text, without the final eos, up to a stop text */
+    int32_t *tokens;    /* (n_tokens) the answer's ids, the final eos too */
     int n_tokens;
     cdp_token_logprobs *logprobs; /* (n_tokens), NULL where none are wanted */
     uint64_t logits_hash;         /* over the rows that were drawn from */
@@ -78,8 +83,9 @@ void cdp_completion_close(cdp_completion *completion);
 /* "NAME": [1, 2, 3] */
 void cdp_write_ids(FILE *to, const char *name, const int32_t *ids, size_t n);
 
-/* "text": "..." or null where there is no tokenizer. */
+/* "text": "..." or null where there is no tokenizer; and the value alone. */
 void cdp_write_text(FILE *to, const cdp_completion *completion);
+void cdp_write_text_value(FILE *to, const cdp_completion *completion);
 
 /* "logprobs": [{"id", "logprob", "top": [[id, logprob], ..]}, ..] */
 void cdp_write_logprobs(FILE *to, const cdp_completion *completion);

@@ -5,6 +5,7 @@
 #include "kernels/log.h"
 #include "launcher/jobs/completion.h"
 #include "launcher/jobs/jobs.h"
+#include "launcher/jobs/layers.h"
 #include "launcher/jobs/prompt.h"
 #include "launcher/report.h"
 #include "planner/json.h"
@@ -13,6 +14,7 @@ typedef struct generate_job {
     const cdp_options *options;
     cdp_prompt prompt;
     cdp_sampling sampling;
+    cdp_decoding decoding;
     cdp_sampler *sampler;
     cdp_completion completion;
     int limit; /* tokens the sequence may reach */
@@ -35,9 +37,18 @@ static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
     CDP_TRY(cdp_generation_card_read(&given, run->card->dir));
     cdp_sampling_settle(&job->sampling, o, &given, run->card->vocab);
     cdp_sampling_note(&job->sampling);
+    CDP_TRY(cdp_decoding_settle(&job->decoding, o->decoding, o, run->card));
+    cdp_decoding_say(&job->decoding, job->sampling.repetition_penalty);
+    run->n_taps = job->decoding.n_taps;
     CDP_TRY(cdp_completion_limit(&job->limit, job->prompt.n_ids, o->max_new_tokens, o->ctx));
     *n_tokens_out = job->limit;
     return cdp_sampler_open(&job->sampler, run->card->vocab);
+}
+
+static void on_token(void *of, int32_t token) {
+    const generate_job *job = of;
+    if (job->options->verbose)
+        cdp_layers_say_token(&job->completion, token);
 }
 
 static cdp_status generate(cdp_run *run, generate_job *job) {
@@ -47,10 +58,14 @@ static cdp_status generate(cdp_run *run, generate_job *job) {
                                             .n_prompt = job->prompt.n_ids,
                                             .limit = job->limit,
                                             .sampling = job->sampling,
+                                            .decoding = &job->decoding,
+                                            .keeps_layers = o->json || o->verbose,
                                             .stops = o->stops,
                                             .n_stops = o->n_stops,
                                             .ignores_eos = o->ignore_eos,
-                                            .to = o->json ? NULL : stdout};
+                                            .to = o->json ? NULL : stdout,
+                                            .on_token = on_token,
+                                            .of = job};
     CDP_TRY(cdp_completion_start(&job->completion, run, job->sampler, &request));
     return cdp_engine_run(run->engine);
 }
@@ -94,6 +109,10 @@ static cdp_status print_json(const cdp_run *run, const generate_job *job) {
         printf(", ");
         cdp_write_logprobs(stdout, c);
     }
+    if (c->choice != NULL) {
+        printf(", ");
+        cdp_write_layers(stdout, c);
+    }
     const cdp_job_figures *f = &job->figures;
     printf(", \"logits_hash\": \"%016" PRIx64 "\", \"timing\": {\"load_s\": %.6f, \"first_token_s\": %.6f, "
            "\"prompt_tokens_per_s\": %.3f, \"tokens_per_s\": %.3f}, ",
@@ -114,6 +133,7 @@ cdp_status cdp_job_generate(cdp_run *run, cdp_options *options, cdp_world *world
     if (run->rank == 0 && (st == CDP_OK || st == CDP_STOPPED)) {
         if (options->json && print_json(run, &job) != CDP_OK)
             st = CDP_IO;
+        cdp_layers_say_summary(&job.completion);
         cdp_report_end(run, &job.figures);
     }
     close_job(&job);

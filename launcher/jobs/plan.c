@@ -7,6 +7,7 @@
 #include "kernels/log.h"
 #include "launcher/jobs/jobs.h"
 #include "launcher/place.h"
+#include "launcher/sample/decoding.h"
 #include "planner/file.h"
 #include "planner/json.h"
 #include "planner/roles.h"
@@ -65,6 +66,8 @@ static cdp_status fill_request(cdp_plan_request *request, const cdp_options *o, 
     if (o->max_gpu_memory != NULL)
         CDP_TRY(cdp_size_parse_list(request->budgets, CDP_MAX_RANKS, &request->n_budgets, o->max_gpu_memory));
     const cdp_dtype dtype = dtype_of(o->dtype, card->file_dtype);
+    cdp_decoding decoding;
+    CDP_TRY(cdp_decoding_settle(&decoding, o->decoding, o, card));
     /* Without --ctx the plan is batch's: the model's own length, or what fits of it. */
     request->ctx_is_limit = o->ctx == 0;
     request->run = (cdp_run_shape){.dtype = dtype,
@@ -77,6 +80,7 @@ static cdp_status fill_request(cdp_plan_request *request, const cdp_options *o, 
                                                                                : 1,
                                    .chunk = cdp_place_chunk(o, kind),
                                    .n_ranks = request->n_places,
+                                   .n_taps = decoding.n_taps,
                                    .on_gpu = kind == CDP_DEVICE_CUDA};
     return CDP_OK;
 }

@@ -1,5 +1,6 @@
 #include "tests/support/golden.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -82,4 +83,30 @@ const cJSON *golden_get(const cJSON *object, const char *key) {
     if (item == NULL)
         fail_msg("no member \"%s\"", key);
     return item;
+}
+
+int golden_lines(const char *path, void (*check)(const cJSON *line, int number, void *of), void *of) {
+    FILE *file = fopen(path, "r");
+    char *line = NULL;
+    size_t room = 0;
+    int n = 0;
+    assert_non_null(file);
+    while (getline(&line, &room, file) > 0) {
+        cJSON *json = cJSON_Parse(line);
+        if (json == NULL)
+            fail_msg("%s: line %d is no JSON", path, n + 1);
+        check(json, ++n, of);
+        cJSON_Delete(json);
+    }
+    free(line);
+    fclose(file);
+    return n;
+}
+
+double golden_number(const cJSON *item) {
+    if (!cJSON_IsString(item))
+        return item->valuedouble;
+    return strcmp(item->valuestring, "nan") == 0   ? NAN
+           : strcmp(item->valuestring, "inf") == 0 ? INFINITY
+                                                   : -INFINITY;
 }

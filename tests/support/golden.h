@@ -17,5 +17,11 @@ char *golden_ids_text(const int64_t *ids, size_t n);
  * failure fails the test with its stderr. The caller deletes it. */
 cJSON *golden_run(int np, const char *const *words);
 
+/* Call `check` with each line of a file of JSON objects; returns how many there were. */
+int golden_lines(const char *path, void (*check)(const cJSON *line, int number, void *of), void *of);
+
+/* A member as a number; "nan", "inf" and "-inf" stand for what JSON has no number for. */
+double golden_number(const cJSON *item);
+
 /* A member that must be there. */
 const cJSON *golden_get(const cJSON *object, const char *key);

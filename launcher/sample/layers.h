@@ -1,0 +1,42 @@
+/* launcher/sample/layers.h - which layer's row gives the token: Conservative Dynamic (arXiv 2606.21906).
+ *
+ *     from the top down, while the entropy falls:   H[L-1] > H[L-2] > H[L-3] < H[L-4]    ->  layer L-3
+ *
+ * Layers are numbered 0 .. L-1, the outputs of the blocks. The walk ends at the first layer that is not surer
+ * than the one above it; a tie and a NaN end it as well, and the deeper layer stays.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+enum { CDP_ALL_LAYERS = -1 };
+
+typedef struct cdp_layer_walk {
+    int n_layers, lowest; /* the last layer the walk may look at */
+    int chosen;
+    double best; /* entropy of the chosen layer */
+} cdp_layer_walk;
+
+/* window: layers below the last that may be looked at, or CDP_ALL_LAYERS. */
+void cdp_walk_start(cdp_layer_walk *walk, int n_layers, int window);
+
+/* The next layer down, L-1 first. True while the walk wants the one below. */
+bool cdp_walk_add(cdp_layer_walk *walk, int layer, double entropy);
+
+/* The rules by which the walk's layer becomes the one to draw from. */
+typedef enum cdp_cd_rule {
+    CDP_CD_TROUGH,       /* the walk's layer, moved by `shift` (deeper where above 0) */
+    CDP_CD_RANDOM_AFTER, /* a layer from the walk's to the last, all alike */
+    CDP_CD_LAST,         /* the last layer moved by `shift`; no walk */
+} cdp_cd_rule;
+
+typedef struct cdp_cd_method {
+    cdp_cd_rule rule;
+    int shift;
+} cdp_cd_method;
+
+/* "trough", "trough-m1", ..., "random-after", "last-m1", ...: false for another word. */
+bool cdp_cd_method_of(cdp_cd_method *out, const char *word);
+
+/* The layer to draw from: `chosen` is the walk's, u in [0, 1) decides where chance does. */
+int cdp_cd_layer(cdp_cd_method method, int chosen, int n_layers, double u);

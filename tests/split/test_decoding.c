@@ -1,0 +1,163 @@
+/* Decoding that looks at layers, over the ring: Conservative Dynamic in all its variants, full and lazy, and
+ * DoLa in both forms, against exact arithmetic (tests/golden/decoding), all sequences of a model at once with
+ * plain ones between them, on one rank, two and three.
+ *
+ * What it catches: a layer counted from the wrong end, a tapped row of another sequence, the final norm left
+ * out or applied to DoLa's bare rows, a scale on rows that have none, K = 0 or p = 0 that is not plain
+ * decoding bit for bit, a lazy walk that sees something else than the full one.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/support/data.h"
+#include "tests/support/golden.h"
+
+/* A number over all logits that tokens were drawn from. */
+static unsigned long long play(int np, const char *name, const char *map, const char *chunk) {
+    char folder[512], model[512];
+    int n_sequences = 0, n_compared = 0, n_skipped = 0;
+    unsigned long long saw = 0;
+    test_run *run = test_run_open(120.0);
+    snprintf(folder, sizeof folder, "tests/golden/decoding/%s", name);
+    snprintf(model, sizeof model, strcmp(name, "shakespeare") == 0 ? "examples/%s" : "tests/golden/models/%s",
+             name);
+    if (np > 1)
+        test_run_mpirun(run, np);
+    test_run_add(run, CDPIPE_TEST_BIN_DIR "/split_rank_decoding", test_path(folder), "--model",
+                 test_path(model), "--device", "cpu", "--threads", "1", "--dtype", "fp32", "--device-map",
+                 map, "--chunk", chunk, "--quiet", NULL);
+    test_run_go(run);
+    if (run->exit_code != 0 ||
+        sscanf(run->out, "ok, %*d ranks, %d sequences, %d tokens compared, %d not, saw %llx", &n_sequences,
+               &n_compared, &n_skipped, &saw) != 4)
+        fail_msg("%s, np %d: exit %d, %s%s", name, np, run->exit_code, run->out, run->err);
+    print_message("    %s: %s", name, run->out);
+    assert_int_equal(n_sequences, 114);
+    assert_true(n_compared > 1500); /* the rest comes too near to another choice */
+    test_run_close(run);
+    return saw;
+}
+
+static void test_any_number_of_ranks(void **state) {
+    (void)state;
+    const unsigned long long saw = play(1, "llama", "5", "64");
+    assert_true(play(2, "llama", "0,5", "5") == saw);
+    assert_true(play(3, "llama", "2,2,1", "16") == saw);
+}
+
+/* A tied head, q/k norms, a logit scale; and a model that was trained. */
+static void test_families(void **state) {
+    (void)state;
+    play(1, "llama-tied-rope3", "auto", "64");
+    play(2, "qwen3", "auto", "64");
+    play(3, "granite", "auto", "64");
+    play(2, "shakespeare", "auto", "64");
+}
+
+/* What a script reads: the fields people know, one row a token, one value a layer, and null where a lazy walk
+ * did not look; the choice is the walk's over the entropies beside it. */
+static void test_fields(void **state) {
+    (void)state;
+    for (int is_lazy = 0; is_lazy < 2; is_lazy++) {
+        const char *words[] = {"--model",
+                               test_path("examples/shakespeare"),
+                               "--prompt",
+                               "JULIET:\n",
+                               "--max-new-tokens",
+                               "12",
+                               "--temperature",
+                               "0",
+                               "--decoding",
+                               "conservative-dynamic",
+                               "--tap-window",
+                               "5",
+                               is_lazy ? "--cd-lazy" : "--echo",
+                               NULL};
+        cJSON *json = golden_run(is_lazy + 2, words);
+        const cJSON *selected = golden_get(json, "selected_layers"),
+                    *rows = golden_get(json, "layer_entropies");
+        const int n = cJSON_GetArraySize(golden_get(json, "generated_token_ids"));
+        assert_string_equal(golden_get(json, "generated_text")->valuestring,
+                            golden_get(json, "text")->valuestring);
+        assert_true(
+            cJSON_Compare(golden_get(json, "generated_token_ids"), golden_get(json, "token_ids"), true));
+        assert_int_equal(cJSON_GetArraySize(selected), n);
+        assert_int_equal(golden_get(golden_get(json, "plan"), "taps")->valueint, 5);
+        for (int t = 0; t < n; t++) {
+            const cJSON *row = cJSON_GetArrayItem(rows, t);
+            const int layer = cJSON_GetArrayItem(selected, t)->valueint;
+            assert_int_equal(cJSON_GetArraySize(row), 8);
+            assert_in_range(layer, 2, 7);
+            for (int i = layer; i < 7; i++) /* surer and surer from the top down to it */
+                assert_true(cJSON_GetArrayItem(row, i)->valuedouble <
+                            cJSON_GetArrayItem(row, i + 1)->valuedouble);
+            if (layer > 2)
+                assert_true(cJSON_GetArrayItem(row, layer - 1)->valuedouble >=
+                            cJSON_GetArrayItem(row, layer)->valuedouble);
+            for (int i = 0; i < 8; i++)
+                assert_int_equal(cJSON_IsNull(cJSON_GetArrayItem(row, i)),
+                                 i < (is_lazy && layer > 2 ? layer - 1 : 2));
+            const cJSON *tokens = cJSON_GetArrayItem(golden_get(json, "all_layer_token_ids"), t);
+            assert_int_equal(cJSON_GetArrayItem(tokens, layer)->valueint,
+                             cJSON_GetArrayItem(golden_get(json, "token_ids"), t)->valueint);
+            assert_true(cJSON_IsString(
+                cJSON_GetArrayItem(cJSON_GetArrayItem(golden_get(json, "all_layer_tokens"), t), layer)));
+        }
+        cJSON_Delete(json);
+    }
+}
+
+/* A line a token on stderr, and the text alone on stdout. */
+static void test_verbose(void **state) {
+    (void)state;
+    test_run *run = test_run_open(30.0);
+    test_run_add(run, CDPIPE_BIN, "--np", "2", "--device", "cpu", "--model",
+                 test_path("examples/shakespeare"), "--prompt", "ROMEO:\n", "--max-new-tokens", "3",
+                 "--temperature", "0", "--dtype", "fp32", "--decoding", "dola", "--repetition-penalty", "1.2",
+                 "--verbose", NULL);
+    test_run_go(run);
+    assert_int_equal(run->exit_code, 0);
+    assert_non_null(
+        strstr(run->err, "# decoding: dola, 1 early layer, relative_top 0.1, js true, with norm"));
+    assert_non_null(strstr(run->err, "# token 3: against state "));
+    assert_null(strstr(run->err, "repeats itself"));
+    assert_non_null(strstr(run->err, "# layers: 3 tokens against state "));
+    assert_null(strchr(run->out, '#'));
+    test_run_close(run);
+}
+
+static void refuse(const char *option, const char *value, const char *message) {
+    test_run *run = test_run_open(30.0);
+    test_run_add(run, CDPIPE_BIN, "--device", "cpu", "--model",
+                 test_path("tests/golden/models/llama-tied-rope3"), "--prompt-ids", "5,6", "--decoding",
+                 option[2] == 'd' ? "dola" : "conservative-dynamic", option, value, NULL);
+    test_run_go(run);
+    assert_int_equal(run->exit_code, 64);
+    if (strstr(run->err, message) == NULL)
+        fail_msg("%s %s: %s", option, value, run->err);
+    test_run_close(run);
+}
+
+static void test_refusals(void **state) {
+    (void)state;
+    refuse("--dola-layers", "77", "leaves no layer to compare with");
+    refuse("--dola-layers", "mid", "expected low, high or a list");
+    refuse("--tap-window", "some", "expected all or 0 to");
+    refuse("--cd-method", "trough-m9", "trough-m2");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_any_number_of_ranks),
+        cmocka_unit_test(test_families),
+        cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_verbose),
+        cmocka_unit_test(test_refusals),
+    };
+    return cmocka_run_group_tests_name("decoding", tests, NULL, NULL);
+}

@@ -1,0 +1,377 @@
+/* What decoding reads off layers, without a model: entropy, the walk from the top, its variants, DoLa's
+ * candidates, divergence and scores, against exact numbers (tests/golden/decoding); and how a choice asks
+ * for rows.
+ *
+ * What it catches: the global minimum taken for the walk's, a tie that goes on, an entropy that a masked
+ * logit spoils, transformers' divergence under the true one's name, a row drawn from that is not the chosen
+ * one.
+ */
+#include "launcher/sample/decoding.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "launcher/option_table.h"
+#include "launcher/sample/entropy.h"
+#include "launcher/schedule.h"
+#include "tests/support/data.h"
+#include "tests/support/golden.h"
+#include "tests/support/random.h"
+
+#define DATA(name) test_path("tests/golden/decoding/" name)
+
+static int numbers_of(const cJSON *array, double *out) {
+    const cJSON *item;
+    int n = 0;
+    cJSON_ArrayForEach(item, array) out[n++] = golden_number(item);
+    return n;
+}
+static float *floats_of(const cJSON *array, int *n_out) {
+    float *out = calloc((size_t)cJSON_GetArraySize(array) + 1, sizeof *out);
+    const cJSON *item;
+    *n_out = 0;
+    cJSON_ArrayForEach(item, array) out[(*n_out)++] = (float)golden_number(item);
+    return out;
+}
+
+/* The walk ------------------------------------------------------------------------------------------------
+ */
+
+static int select_layer(const double *nats, int n, int window) {
+    cdp_layer_walk walk;
+    cdp_walk_start(&walk, n, window);
+    for (int layer = n - 1; layer >= 0 && cdp_walk_add(&walk, layer, nats[layer]);)
+        layer--;
+    return walk.chosen;
+}
+
+static void check_selection(const cJSON *line, int number, void *of) {
+    static const char *const methods[] = {"trough-m1", "trough-m2", "trough-p1", "trough-p2"};
+    double nats[256];
+    (void)of;
+    assert_in_range(cJSON_GetArraySize(golden_get(line, "H")), 1, 256);
+    const int n = numbers_of(golden_get(line, "H"), nats);
+    const cJSON *window = golden_get(line, "window");
+    const int chosen = select_layer(nats, n, cJSON_IsNull(window) ? CDP_ALL_LAYERS : window->valueint);
+    if (chosen != golden_get(line, "layer")->valueint)
+        fail_msg("line %d: layer %d, expected %d", number, chosen, golden_get(line, "layer")->valueint);
+    for (int i = 0; i < 4; i++) {
+        cdp_cd_method method;
+        assert_true(cdp_cd_method_of(&method, methods[i]));
+        assert_int_equal(cdp_cd_layer(method, chosen, n, 0), golden_get(line, methods[i])->valueint);
+    }
+}
+
+static void test_selection(void **state) {
+    (void)state;
+    assert_true(golden_lines(DATA("select.jsonl"), check_selection, NULL) == 440);
+}
+
+/* The published table, by hand. */
+static void test_known_walks(void **state) {
+    (void)state;
+    static const struct {
+        double nats[5];
+        int n, all, one;
+    } walks[] = {{{5, 4, 3, 2, 1}, 5, 4, 4},
+                 {{5, 1, 2, 3, 4}, 5, 1, 3},
+                 {{0, 5, 3, 2, 4}, 5, 3, 3},
+                 {{1, 1, 1}, 3, 2, 2},
+                 {{1, 2, 3, 4, 5}, 5, 0, 3},
+                 {{3, 2, 2}, 3, 2, 2},
+                 {{2, 2, 3}, 3, 1, 1},
+                 {{0.1}, 1, 0, 0},
+                 {{9, 8, 0.5, 0.7, 0.7}, 5, 4, 4},
+                 {{1, (double)NAN, 2}, 3, 2, 2},
+                 {{1, 2, (double)NAN}, 3, 2, 2}};
+    for (size_t i = 0; i < sizeof walks / sizeof walks[0]; i++) {
+        assert_int_equal(select_layer(walks[i].nats, walks[i].n, CDP_ALL_LAYERS), walks[i].all);
+        assert_int_equal(select_layer(walks[i].nats, walks[i].n, 1), walks[i].one);
+        assert_int_equal(select_layer(walks[i].nats, walks[i].n, 0), walks[i].n - 1);
+    }
+}
+
+static void test_methods(void **state) {
+    (void)state;
+    cdp_cd_method method;
+    assert_false(cdp_cd_method_of(&method, "trough-m3"));
+    assert_true(cdp_cd_method_of(&method, "last-m4"));
+    assert_int_equal(cdp_cd_layer(method, 0, 10, 0), 5);
+    assert_int_equal(cdp_cd_layer(method, 0, 3, 0), 0);
+    assert_true(cdp_cd_method_of(&method, "random-after"));
+    assert_int_equal(cdp_cd_layer(method, 3, 7, 0), 3);
+    assert_int_equal(cdp_cd_layer(method, 3, 7, 0.26), 4);
+    assert_int_equal(cdp_cd_layer(method, 3, 7, 0.999999), 6);
+    assert_int_equal(cdp_cd_layer(method, 6, 7, 0.999999), 6);
+}
+
+/* Entropy -------------------------------------------------------------------------------------------------
+ */
+
+static void check_entropy(const cJSON *line, int number, void *of) {
+    int n;
+    (void)of;
+    float *logits = floats_of(golden_get(line, "logits"), &n);
+    const cdp_certainty c = cdp_certainty_of(logits, n);
+    const double want = golden_number(golden_get(line, "nats"));
+    const cJSON *argmax = golden_get(line, "argmax");
+    if (isnan(want) ? !isnan(c.nats) : !(fabs(c.nats - want) <= 1e-6 * (1 + want)))
+        fail_msg("line %d: %.9g nats, expected %.9g", number, c.nats, want);
+    if (cJSON_IsNull(argmax) ? c.argmax != -1 : c.argmax != argmax->valueint)
+        fail_msg("line %d: argmax %d", number, c.argmax);
+    if (!isnan(want)) {
+        assert_true(fabs(cdp_nats_to_bits(want) - golden_number(golden_get(line, "bits"))) < 1e-9);
+        if (n > 1)
+            assert_true(fabs(cdp_nats_normalised(want, n) - golden_number(golden_get(line, "normalised"))) <
+                        1e-9);
+    }
+    free(logits);
+}
+
+static void test_entropy(void **state) {
+    (void)state;
+    assert_true(golden_lines(DATA("entropy.jsonl"), check_entropy, NULL) == 55);
+}
+
+/* A vocabulary of real size, its likeliest token in every place of a vector, against sums in double. */
+static void test_entropy_of_a_real_vocabulary(void **state) {
+    (void)state;
+    enum { VOCAB = 128256 };
+    float *z = calloc(VOCAB, sizeof *z);
+    test_random r = {7};
+    for (int i = 0; i < VOCAB; i++)
+        z[i] = (float)test_random_below(&r, 20000) / 1000.0f;
+    for (int at = VOCAB - 40; at < VOCAB; at += 3) {
+        const float was = z[at];
+        double sum_z = 0, sum_s = 0;
+        z[at] = 31.5f;
+        for (int i = 0; i < VOCAB; i++) {
+            const double d = (double)z[i] - 31.5;
+            sum_z += exp(d);
+            sum_s += d * exp(d);
+        }
+        const cdp_certainty c = cdp_certainty_of(z, VOCAB);
+        assert_int_equal(c.argmax, at);
+        assert_true(fabs(c.nats - (log(sum_z) - sum_s / sum_z)) < 1e-6);
+        assert_true(fabs(c.top - 1 / sum_z) < 1e-6);
+        z[at] = was;
+    }
+    free(z);
+}
+
+/* DoLa ----------------------------------------------------------------------------------------------------
+ */
+
+static void check_candidates(const cJSON *line, int number, void *of) {
+    char word[256] = "";
+    (void)of;
+    const cJSON *layers = golden_get(line, "layers"), *item;
+    if (cJSON_IsString(layers))
+        snprintf(word, sizeof word, "%s", layers->valuestring);
+    cJSON_ArrayForEach(item, layers)
+        snprintf(word + strlen(word), sizeof word - strlen(word), "%s%d", *word ? "," : "", item->valueint);
+    cdp_tap_set got, want = {0};
+    const cdp_status st =
+        cdp_dola_candidates(&got, *word ? word : "999", golden_get(line, "n_layers")->valueint,
+                            cJSON_IsTrue(golden_get(line, "tied")));
+    cJSON_ArrayForEach(item, golden_get(line, "candidates")) cdp_taps_add(&want, item->valueint);
+    if (memcmp(&got, &want, sizeof got) != 0)
+        fail_msg("line %d: other candidates for %s", number, word);
+    assert_int_equal(st, cdp_taps_count(&want, 0, CDP_MAX_STATES) > 0 ? CDP_OK : CDP_USAGE);
+    cdp_error_clear();
+}
+
+static void test_candidates(void **state) {
+    (void)state;
+    cdp_tap_set set;
+    assert_true(golden_lines(DATA("dola_layers.jsonl"), check_candidates, NULL) == 150);
+    static const char *const wrong[] = {"", "lows", "1,", ",1", "1,,2", "-1", "1 ,2", "1;2", "0x2", "+1"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        assert_int_equal(cdp_dola_candidates(&set, wrong[i], 30, false), CDP_USAGE);
+        cdp_error_clear();
+    }
+    assert_int_equal(cdp_dola_candidates(&set, "low", 3, true), CDP_USAGE); /* crashes elsewhere */
+    assert_non_null(strstr(cdp_error_message(), "3 layers with a tied head"));
+    cdp_error_clear();
+}
+
+/* A choice that is fed a golden step, rows from the last state down. */
+static void check_step(const cJSON *line, int number, void *of) {
+    int n, ask = CDP_ASK_NOTHING;
+    (void)of;
+    const cJSON *early = golden_get(line, "early"), *js = golden_get(line, "js");
+    const int n_layers = cJSON_GetArraySize(early);
+    float *final = floats_of(golden_get(line, "final"), &n);
+    cdp_decoding decoding = {
+        .kind = CDP_DECODING_DOLA,
+        .n_layers = n_layers,
+        .vocab = n,
+        .n_taps = n_layers,
+        .js = strcmp(golden_get(line, "js_form")->valuestring, "hf") == 0 ? CDP_DOLA_JS_HF : CDP_DOLA_JS_TRUE,
+        .relative_top = golden_get(line, "relative_top")->valuedouble};
+    cdp_choice *choice;
+    assert_int_equal(cdp_choice_open(&choice, &decoding, 0, "", 1, true), CDP_OK);
+    cdp_choice_state(choice, 1, n_layers, final, &ask);
+    for (int state = n_layers - 1; state >= 0; state--) {
+        int width;
+        float *row = floats_of(cJSON_GetArrayItem(early, state), &width);
+        assert_int_equal(width, n);
+        if (cJSON_GetArraySize(js) > 0) {
+            const double got = cdp_dola_divergence(final, row, n, decoding.js),
+                         want = cJSON_GetArrayItem(js, state)->valuedouble;
+            if (!(fabs(got - want) <= 1e-9 * (1 + want)))
+                fail_msg("line %d: divergence of %d is %.12g, expected %.12g", number, state, got, want);
+        }
+        cdp_choice_state(choice, 1, state, row, &ask);
+        free(row);
+    }
+    assert_int_equal(ask, CDP_ASK_NOTHING);
+    const float *scores = cdp_choice_row(choice);
+    assert_int_equal(cdp_choice_log(choice)->selected[0], golden_get(line, "layer")->valueint);
+    int best = 0, n_kept = 0;
+    for (int v = 0; v < n; v++) {
+        best = scores[v] > scores[best] ? v : best;
+        if (isinf(scores[v]))
+            continue;
+        assert_int_equal(v, cJSON_GetArrayItem(golden_get(line, "kept"), n_kept)->valueint);
+        const double want = cJSON_GetArrayItem(golden_get(line, "scores"), n_kept++)->valuedouble;
+        assert_true(fabs((double)scores[v] - want) < 1e-5 * (1 + fabs(want)));
+    }
+    assert_int_equal(n_kept, cJSON_GetArraySize(golden_get(line, "kept")));
+    assert_int_equal(best, golden_get(line, "token")->valueint);
+    cdp_choice_close(choice);
+    free(final);
+}
+
+static void test_dola_steps(void **state) {
+    (void)state;
+    assert_true(golden_lines(DATA("dola_step.jsonl"), check_step, NULL) == 42);
+}
+
+/* How a choice asks
+ * ------------------------------------------------------------------------------------------ */
+
+enum { LAYERS = 6, VOCAB = 8 };
+
+/* A row whose entropy falls with `sureness`, and whose likeliest token is the layer's number. */
+static void row_of(float *out, int layer, float sureness) {
+    for (int v = 0; v < VOCAB; v++)
+        out[v] = v == layer ? sureness : 0;
+}
+
+/* Feed all states to a choice the way the head does, with what it asks for after them; returns the likeliest
+ * token of the row it chose = the layer. */
+static int chosen_by(const char *method, int window, bool is_lazy, const float *sureness, int *n_rows_out) {
+    cdp_decoding decoding = {
+        .kind = CDP_DECODING_CONSERVATIVE, .n_layers = LAYERS, .vocab = VOCAB, .window = window, .p = 1};
+    cdp_choice *choice;
+    float row[VOCAB];
+    assert_true(cdp_cd_method_of(&decoding.method, method));
+    decoding.n_taps = LAYERS - 1;
+    decoding.head = is_lazy ? CDP_HEAD_LAZY : 0;
+    assert_int_equal(cdp_choice_open(&choice, &decoding, 0, "", 1, true), CDP_OK);
+    int ask = CDP_ASK_NOTHING, n_rows = 0, best = 0;
+    for (int state = LAYERS; state > (is_lazy ? LAYERS - 2 : 0); state--, n_rows++) {
+        row_of(row, state - 1, sureness[state - 1]);
+        cdp_choice_state(choice, 9, state, row, &ask);
+    }
+    while (ask != CDP_ASK_NOTHING) {
+        const int state = ask;
+        ask = CDP_ASK_NOTHING;
+        row_of(row, state - 1, sureness[state - 1]);
+        cdp_choice_state(choice, 9, state, row, &ask);
+        n_rows++;
+    }
+    const float *out = cdp_choice_row(choice);
+    for (int v = 1; v < VOCAB; v++)
+        best = out[v] > out[best] ? v : best;
+    assert_int_equal(cdp_choice_log(choice)->selected[0], best);
+    cdp_choice_close(choice);
+    *n_rows_out = n_rows;
+    return best;
+}
+
+static void test_choice_asks(void **state) {
+    (void)state;
+    static const float sureness[LAYERS] = {9, 1, 4, 3, 2, 1}; /* the walk ends at 2 */
+    static const struct {
+        const char *method;
+        int window, layer, full, lazy; /* rows the head computes */
+    } cases[] = {
+        {"trough", CDP_ALL_LAYERS, 2, 6, 5},
+        {"trough", 2, 3, 6, 3},
+        {"trough", 1, 4, 6, 2},
+        {"trough-m1", CDP_ALL_LAYERS, 1, 6, 5},
+        {"trough-m2", CDP_ALL_LAYERS, 0, 6, 6},
+        {"trough-p1", CDP_ALL_LAYERS, 3, 7, 6},
+        {"trough-p2", CDP_ALL_LAYERS, 4, 7, 6},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        int full, lazy;
+        assert_int_equal(chosen_by(cases[i].method, cases[i].window, false, sureness, &full), cases[i].layer);
+        assert_int_equal(chosen_by(cases[i].method, cases[i].window, true, sureness, &lazy), cases[i].layer);
+        if (cases[i].layer != 0) /* a row that is still to come may be computed twice */
+            assert_int_equal(full, cases[i].full);
+        assert_int_equal(lazy, cases[i].lazy);
+    }
+}
+
+/* What a line of options taps. */
+static void test_settled_taps(void **state) {
+    (void)state;
+    static const struct {
+        const char *window, *method;
+        int first, end; /* states */
+    } cases[] = {{"all", "trough", 1, 6},       {"0", "trough", 6, 6},    {"2", "trough", 4, 6},
+                 {"2", "trough-m2", 2, 6},      {"0", "trough-m1", 5, 6}, {"all", "last-m2", 4, 5},
+                 {"all", "random-after", 1, 6}, {"99", "trough-p1", 1, 6}};
+    cdp_model_card *card = calloc(1, sizeof *card);
+    cdp_decoding d;
+    cdp_options o;
+    cdp_options_defaults(&o);
+    card->n_layers = LAYERS;
+    card->vocab = VOCAB;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        cdp_tap_set want = {0};
+        for (int s = cases[i].first; s < cases[i].end; s++)
+            cdp_taps_add(&want, s);
+        o.tap_window = cases[i].window;
+        o.cd_method = cases[i].method;
+        assert_int_equal(cdp_decoding_settle(&d, "conservative-dynamic", &o, card), CDP_OK);
+        assert_memory_equal(&d.taps, &want, sizeof want);
+        assert_int_equal(d.n_taps, cases[i].end - cases[i].first);
+    }
+    static const char *const wrong[] = {"", "-1", "none", "1x", "99999"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        o.tap_window = wrong[i];
+        assert_int_equal(cdp_decoding_settle(&d, "conservative-dynamic", &o, card), CDP_USAGE);
+        cdp_error_clear();
+    }
+    assert_int_equal(cdp_decoding_settle(&d, "greedy", &o, card), CDP_USAGE);
+    cdp_error_clear();
+    assert_int_equal(cdp_decoding_settle(&d, "standard", &o, card), CDP_OK);
+    assert_int_equal(d.n_taps, 0);
+    free(card);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_selection),
+        cmocka_unit_test(test_known_walks),
+        cmocka_unit_test(test_methods),
+        cmocka_unit_test(test_entropy),
+        cmocka_unit_test(test_entropy_of_a_real_vocabulary),
+        cmocka_unit_test(test_candidates),
+        cmocka_unit_test(test_dola_steps),
+        cmocka_unit_test(test_choice_asks),
+        cmocka_unit_test(test_settled_taps),
+    };
+    return cmocka_run_group_tests_name("layers", tests, NULL, NULL);
+}
