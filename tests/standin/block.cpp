@@ -1,4 +1,5 @@
-/* tests/standin/block.cpp - a grid on one thread: blocks one after another, a fiber a thread.
+/* tests/standin/block.cpp - a grid on one thread: blocks one after another, a fiber for each thread that
+ * waits.
  *
  *     warp 0: lane lane lane ... all wait at the barrier
  *     warp 1:                                            lane lane ... last one in: everybody goes on
@@ -39,13 +40,18 @@ struct copy_later {
     size_t n_bytes;
 };
 
-enum fiber_state { READY, AT_BARRIER, AT_MEETING, LEFT };
+enum thread_state { READY, AT_BARRIER, AT_MEETING, LEFT };
 
+/* A stack. It runs one thread after another; a thread that has to wait keeps it until it has left. */
 struct fiber {
     fc::fcontext_t context = nullptr;
     char *stack = nullptr;
     void *fake_stack = nullptr;
-    fiber_state state = LEFT;
+};
+
+struct thread {
+    fiber *on = nullptr; /* NULL: not started */
+    thread_state state = LEFT;
     uint3 index = {};
     /* where it waits */
     const char *what = "", *file = "";
@@ -67,13 +73,13 @@ struct warp {
 /* The grid that runs now; the worker thread alone touches it. */
 struct machine {
     std::vector<fiber> fibers;
-    std::vector<warp> warps;
-    fc::fcontext_t home = nullptr;
-    void *home_fake = nullptr;
-    const void *home_stack = nullptr;
+    std::vector<fiber *> free;
+    fiber home;        /* the worker thread's own stack */
+    fiber *on = &home; /* what runs now */
     size_t home_bytes = 0;
+    std::vector<thread> threads;
+    std::vector<warp> warps;
     const standin_launch *launch = nullptr;
-    std::vector<unsigned char *> dynamic; /* one block's dynamic shared memory */
     int n_threads = 0, n_live = 0, n_at_barrier = 0;
     int current = -1, warp_cursor = 0;
     int lane_at[WARP] = {}, place_of[WARP] = {};
@@ -103,25 +109,41 @@ template <typename T> void put_in_order(T *list, int n, uint64_t *random) {
 
 /* ---- switching ---- */
 
-void jump(int to) {
-    const int from = m.current;
-    fc::fcontext_t *const mine = from < 0 ? &m.home : &m.fibers[(size_t)from].context;
-    m.current = to;
-    if (to >= 0)
-        standin_now.thread = m.fibers[(size_t)to].index;
+void jump(fiber *to) {
+    fiber *const from = m.on;
+    m.on = to;
 #ifdef __SANITIZE_ADDRESS__
-    void **const fake = from < 0 ? &m.home_fake : &m.fibers[(size_t)from].fake_stack;
-    __sanitizer_start_switch_fiber(fake, to < 0 ? m.home_stack : m.fibers[(size_t)to].stack,
-                                   to < 0 ? m.home_bytes : (size_t)STACK_BYTES);
+    __sanitizer_start_switch_fiber(&from->fake_stack, to->stack,
+                                   to == &m.home ? m.home_bytes : (size_t)STACK_BYTES);
 #endif
-    const fc::transfer_t back = fc::jump_fcontext(to < 0 ? m.home : m.fibers[(size_t)to].context, mine);
-    *static_cast<fc::fcontext_t *>(back.data) = back.fctx;
+    const fc::transfer_t back = fc::jump_fcontext(to->context, from);
+    static_cast<fiber *>(back.data)->context = back.fctx;
 #ifdef __SANITIZE_ADDRESS__
-    __sanitizer_finish_switch_fiber(*fake, nullptr, nullptr);
+    __sanitizer_finish_switch_fiber(from->fake_stack, nullptr, nullptr);
 #endif
 }
 
-/* The next fiber that can run, or -1. */
+void stand_at(int t) {
+    m.current = t;
+    standin_now.thread = m.threads[(size_t)t].index;
+}
+
+/* Go on with thread t where it stands, or start it; -1: with the one who started them all. */
+void go_to(int t) {
+    if (t < 0) {
+        jump(&m.home);
+        return;
+    }
+    thread *const next = &m.threads[(size_t)t];
+    if (next->on == nullptr) {
+        next->on = m.free.back();
+        m.free.pop_back();
+    }
+    stand_at(t);
+    jump(next->on);
+}
+
+/* The next thread that can run, or -1. */
 int next_ready() {
     const int n_warps = (m.n_threads + WARP - 1) / WARP;
     for (; m.warp_cursor < n_warps; m.warp_cursor++) {
@@ -138,17 +160,17 @@ void set_ready(int thread, bool is_ready) {
     *ready = is_ready ? *ready | bit : *ready & ~bit;
 }
 
-/* This fiber cannot go on: let another one, or the one who started them all. */
+/* This thread cannot go on: let another one. */
 void leave() {
     const int to = next_ready();
     if (to != m.current)
-        jump(to);
+        go_to(to);
 }
 
 /* End the whole grid from inside a fiber. Never returns. */
 void give_up() {
     m.has_failed = true;
-    jump(-1);
+    jump(&m.home);
     abort(); /* an abandoned fiber is never entered again */
 }
 
@@ -157,34 +179,46 @@ void name_place(char *out, size_t n) {
              standin_now.block.z);
 }
 
+/* Thread t is done: those who wait at the barrier no longer wait for it. */
+void count_out(int t) {
+    m.threads[(size_t)t].state = LEFT;
+    set_ready(t, false);
+    m.warps[(size_t)(t / WARP)].left |= 1u << (t % WARP);
+    m.n_live--;
+    if (m.n_live == 0 || m.n_at_barrier < m.n_live)
+        return;
+    for (int other = 0; other < m.n_threads; other++)
+        if (m.threads[(size_t)other].state == AT_BARRIER) {
+            m.threads[(size_t)other].state = READY;
+            set_ready(other, true);
+        }
+    m.n_at_barrier = 0;
+    m.warp_cursor = 0;
+}
+
 void fiber_main(fc::transfer_t came) {
-    *static_cast<fc::fcontext_t *>(came.data) = came.fctx;
+    static_cast<fiber *>(came.data)->context = came.fctx;
 #ifdef __SANITIZE_ADDRESS__
     const void *bottom = nullptr;
     size_t n_bytes = 0;
     __sanitizer_finish_switch_fiber(nullptr, &bottom, &n_bytes);
-    if (m.home_stack == nullptr) { /* the first fiber ever comes from home */
-        m.home_stack = bottom;
+    if (came.data == &m.home) {
+        m.home.stack = static_cast<char *>(const_cast<void *>(bottom));
         m.home_bytes = n_bytes;
     }
 #endif
+    fiber *const me = m.on;
     for (;;) {
         m.launch->body();
-        const int me = m.current;
-        m.fibers[(size_t)me].state = LEFT;
-        set_ready(me, false);
-        m.warps[(size_t)(me / WARP)].left |= 1u << (me % WARP);
-        m.n_live--;
-        if (m.n_live > 0 && m.n_at_barrier == m.n_live) { /* those who wait no longer wait for this one */
-            for (int t = 0; t < m.n_threads; t++)
-                if (m.fibers[(size_t)t].state == AT_BARRIER) {
-                    m.fibers[(size_t)t].state = READY;
-                    set_ready(t, true);
-                }
-            m.n_at_barrier = 0;
-            m.warp_cursor = 0;
+        count_out(m.current);
+        const int next = next_ready();
+        if (next >= 0 && m.threads[(size_t)next].on == nullptr) { /* starts on this stack */
+            m.threads[(size_t)next].on = me;
+            stand_at(next);
+            continue;
         }
-        jump(next_ready());
+        m.free.push_back(me);
+        go_to(next);
     }
 }
 
@@ -192,6 +226,9 @@ void fiber_main(fc::transfer_t came) {
 void make_fibers() {
     m.fibers.clear();
     m.fibers.resize(MAX_THREADS);
+    m.threads.resize(MAX_THREADS);
+    m.free.clear();
+    m.on = &m.home;
     m.warps.assign(MAX_WARPS, warp());
     static char *standin_stacks = nullptr; /* guard page below each; kept for the life of the process */
     const size_t step = STACK_BYTES + 4096;
@@ -211,6 +248,7 @@ void make_fibers() {
         f->stack = standin_stacks + i * step + 4096;
         f->context =
             fc::make_fcontext(f->stack + STACK_BYTES - (i * 7 % 61) * 64, STACK_BYTES - 4096, fiber_main);
+        m.free.push_back(f);
     }
 }
 
@@ -222,7 +260,8 @@ void start_block() {
     m.n_at_barrier = 0;
     m.warp_cursor = 0;
     for (int t = 0; t < m.n_threads; t++) {
-        fiber *const f = &m.fibers[(size_t)t];
+        thread *const f = &m.threads[(size_t)t];
+        f->on = nullptr;
         f->state = READY;
         f->index = uint3{(unsigned)t % d.x, (unsigned)t / d.x % d.y, (unsigned)t / (d.x * d.y)};
         f->copies.clear();
@@ -245,12 +284,12 @@ void report_stuck() {
     std::string text;
     std::vector<bool> is_told((size_t)m.n_threads);
     for (int t = 0; t < m.n_threads; t++) {
-        const fiber &f = m.fibers[(size_t)t];
+        const thread &f = m.threads[(size_t)t];
         if (is_told[(size_t)t] || f.state == LEFT)
             continue;
         int n = 0;
         for (int u = t; u < m.n_threads; u++) {
-            const fiber &g = m.fibers[(size_t)u];
+            const thread &g = m.threads[(size_t)u];
             if (g.state == f.state && g.line == f.line && g.mask == f.mask && g.what == f.what) {
                 is_told[(size_t)u] = true;
                 n++;
@@ -269,9 +308,8 @@ void report_stuck() {
 bool run_block() {
     start_block();
     memset(dynamic_shared, POISON, m.launch->shared_bytes);
-    standin_poison_shared(m.launch->kernel);
-    const int first = next_ready();
-    jump(first);
+    standin_poison_shared();
+    go_to(next_ready());
     if (m.has_failed)
         return false;
     if (m.n_live > 0) {
@@ -305,6 +343,7 @@ bool standin_run_grid(const standin_launch &launch) {
     m.has_waited = m.has_failed = false;
     standin_now.block_dim = launch.block;
     standin_now.grid_dim = launch.grid;
+    standin_use_shared(launch.kernel);
     dynamic_shared = aligned_alloc(16, (launch.shared_bytes + 16) / 16 * 16);
 #ifdef __SANITIZE_ADDRESS__ /* the bytes behind the launch's own are nobody's */
     __asan_poison_memory_region(static_cast<char *>(dynamic_shared) + launch.shared_bytes,
@@ -349,14 +388,14 @@ void *standin_dynamic_shared(void) {
 
 void standin_block_meet(const char *file, int line) {
     const int me = m.current;
-    fiber *const f = &m.fibers[(size_t)me];
+    thread *const f = &m.threads[(size_t)me];
     standin_counted.meetings++;
     f->what = "__syncthreads", f->file = file, f->line = line, f->mask = 0xffffffffu;
     f->state = AT_BARRIER;
     set_ready(me, false);
     if (++m.n_at_barrier == m.n_live) {
         for (int t = 0; t < m.n_threads; t++) {
-            fiber *const other = &m.fibers[(size_t)t];
+            thread *const other = &m.threads[(size_t)t];
             if (other->state != AT_BARRIER)
                 continue;
             if (other->line != line || strcmp(other->file, file) != 0) {
@@ -388,7 +427,7 @@ void standin_warp_meet(const char *what, unsigned mask, const void *in, void *ou
                        standin_combine *combine, const char *file, int line) {
     const int me = m.current, lane = me % WARP, base = me - lane;
     warp *const w = &m.warps[(size_t)(me / WARP)];
-    fiber *const f = &m.fibers[(size_t)me];
+    thread *const f = &m.threads[(size_t)me];
     standin_counted.meetings++;
     if ((mask >> lane & 1) == 0)
         refuse_mask(what, mask, 1u << lane, "call it without being named", file, line);
@@ -405,7 +444,7 @@ void standin_warp_meet(const char *what, unsigned mask, const void *in, void *ou
         int extras[WARP] = {};
         for (unsigned rest = mask; rest != 0; rest &= rest - 1) {
             const int l = __builtin_ctz(rest);
-            const fiber &other = m.fibers[(size_t)(base + l)];
+            const thread &other = m.threads[(size_t)(base + l)];
             if (other.mask != mask || other.line != line || strcmp(other.what, what) != 0)
                 refuse_mask(what, mask, 1u << l, "wait elsewhere or with another mask", file, line);
             ins[l] = other.in, outs[l] = other.out, extras[l] = other.extra;
@@ -416,7 +455,7 @@ void standin_warp_meet(const char *what, unsigned mask, const void *in, void *ou
             combine(ins, outs, extras, n_bytes);
         for (unsigned rest = mask; rest != 0; rest &= rest - 1) {
             const int l = __builtin_ctz(rest);
-            m.fibers[(size_t)(base + l)].state = READY;
+            m.threads[(size_t)(base + l)].state = READY;
             set_ready(base + l, true);
         }
         w->waiting &= ~mask;
@@ -452,16 +491,16 @@ void standin_misaligned(const void *address, size_t alignment, const char *file,
 /* ---- copies that are done at the wait ---- */
 
 void standin_copy_later(void *to_shared, const void *from_global, size_t n_bytes) {
-    m.fibers[(size_t)m.current].copies.push_back({to_shared, from_global, n_bytes});
+    m.threads[(size_t)m.current].copies.push_back({to_shared, from_global, n_bytes});
 }
 
 void standin_copy_commit(void) {
-    fiber *const f = &m.fibers[(size_t)m.current];
+    thread *const f = &m.threads[(size_t)m.current];
     f->groups.push_back(f->copies.size());
 }
 
 void standin_copy_wait(int n_newest_left) {
-    fiber *const f = &m.fibers[(size_t)m.current];
+    thread *const f = &m.threads[(size_t)m.current];
     const size_t keep = (size_t)n_newest_left;
     if (f->groups.size() <= keep)
         return;

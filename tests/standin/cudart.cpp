@@ -390,7 +390,7 @@ cudaError_t cudaMemsetAsync(void *memory, int value, size_t n_bytes, cudaStream_
     if (!standin_memory_has(memory, n_bytes))
         return note(cudaErrorInvalidValue);
     return note(standin_queue_work(stream, "set", [=] {
-        memset(memory, value, n_bytes);
+        standin_memory_set(memory, value, n_bytes);
         return STANDIN_DONE;
     }));
 }
@@ -617,6 +617,9 @@ cudaError_t standin_enqueue_kernel(const standin_launch &launch, cudaStream_t st
     const bool is_doomed = standin_fault_due("launch", "sticky");
     return note(standin_queue_work(stream, launch.name, [launch, is_doomed] {
         standin_counted.launches++;
-        return !is_doomed && standin_run_grid(launch) ? STANDIN_DONE : STANDIN_FAILED;
+        const double start = standin_now_ms();
+        const bool is_good = !is_doomed && standin_run_grid(launch);
+        standin_trace(launch, standin_now_ms() - start);
+        return is_good ? STANDIN_DONE : STANDIN_FAILED;
     }));
 }

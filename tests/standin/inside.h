@@ -18,8 +18,9 @@ void standin_set_block_order(standin_order order, uint64_t seed);
 
 /* ---- shared.cpp: the static shared memory of kernels ---- */
 
-/* Fill the shared variables that `kernel` may use with poison; returns their bytes. */
-size_t standin_poison_shared(const void *kernel);
+/* The kernel whose blocks run now; fill the shared variables it may use with poison. */
+void standin_use_shared(const void *kernel);
+void standin_poison_shared(void);
 size_t standin_shared_bytes(const void *kernel);
 
 /* ---- memory.cpp: device memory ---- */
@@ -27,6 +28,8 @@ size_t standin_shared_bytes(const void *kernel);
 cudaError_t standin_memory_alloc(void **out, size_t n_bytes);
 /* False when the address is not the start of an allocation. */
 bool standin_memory_free(void *memory);
+/* memset, cheap for much zero. */
+void standin_memory_set(void *memory, int value, size_t n_bytes);
 /* Whether [address, address + n_bytes) lies in one allocation. */
 bool standin_memory_has(const void *address, size_t n_bytes);
 bool standin_memory_is_device(const void *address);
@@ -65,5 +68,8 @@ cudaError_t standin_forbidden_in_capture(void);
 /* ---- report.cpp ---- */
 
 extern standin_counts standin_counted;
+/* With STANDIN_TRACE a line on stderr for each launch. */
+void standin_trace(const standin_launch &launch, double ms);
+double standin_now_ms(void);
 /* Say what is wrong on stderr and keep it for standin_last_fault(). */
 void standin_report(const char *format, ...) __attribute__((format(printf, 1, 2)));

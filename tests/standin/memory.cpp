@@ -18,7 +18,7 @@
 
 namespace {
 
-enum { PAGE = 4096, ALIGNMENT = 256 };
+enum { PAGE = 4096, ALIGNMENT = 256, MOST_FILLED = 1 << 20 }; /* of a large buffer its two ends are filled */
 
 struct allocation {
     char *pages;
@@ -67,7 +67,9 @@ cudaError_t standin_memory_alloc(void **out, size_t n_bytes) {
      * page. */
     char *const start = a.pages + PAGE + (a.n_page_bytes - rounded(n_bytes, ALIGNMENT));
     mprotect(a.pages + PAGE, a.n_page_bytes, PROT_READ | PROT_WRITE);
-    memset(a.pages + PAGE, 0xFF, a.n_page_bytes);
+    const size_t n_filled = a.n_page_bytes < MOST_FILLED ? a.n_page_bytes : (size_t)MOST_FILLED;
+    memset(a.pages + PAGE, 0xFF, n_filled);
+    memset(a.pages + PAGE + a.n_page_bytes - n_filled, 0xFF, n_filled);
 #ifdef __SANITIZE_ADDRESS__
     __asan_poison_memory_region(a.pages, (size_t)(start - a.pages));
     __asan_poison_memory_region(start + n_bytes,
@@ -94,6 +96,19 @@ bool standin_memory_free(void *memory) {
     standin_gpu_at(a.gpu)->allocated -= a.n_bytes;
     allocations->erase(found);
     return true;
+}
+
+void standin_memory_set(void *memory, int value, size_t n_bytes) {
+    char *const start = static_cast<char *>(memory), *const end = start + n_bytes;
+    if (value != 0 || n_bytes < MOST_FILLED) {
+        memset(memory, value, n_bytes);
+        return;
+    }
+    char *const first = reinterpret_cast<char *>(rounded(reinterpret_cast<uintptr_t>(start), PAGE));
+    char *const last = reinterpret_cast<char *>(reinterpret_cast<uintptr_t>(end) / PAGE * PAGE);
+    memset(start, 0, (size_t)(first - start));
+    madvise(first, (size_t)(last - first), MADV_DONTNEED); /* pages of zeros, made when they are touched */
+    memset(last, 0, (size_t)(end - last));
 }
 
 bool standin_memory_has(const void *address, size_t n_bytes) {

@@ -46,6 +46,17 @@ void standin_report(const char *format, ...) {
     fprintf(stderr, "standin: %s\n", last_fault);
 }
 
+double standin_now_ms(void) {
+    return 1e3 * seconds(CLOCK_MONOTONIC);
+}
+
+void standin_trace(const standin_launch &l, double ms) {
+    static const bool standin_wants_trace = getenv("STANDIN_TRACE") != nullptr;
+    if (standin_wants_trace)
+        fprintf(stderr, "# standin: %8.3f ms  %s, grid %u %u %u, block %u %u %u, %zu bytes\n", ms, l.name,
+                l.grid.x, l.grid.y, l.grid.z, l.block.x, l.block.y, l.block.z, l.shared_bytes);
+}
+
 const char *standin_last_fault(void) {
     return last_fault;
 }

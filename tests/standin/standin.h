@@ -17,6 +17,7 @@
  *         host:memory       pinned host memory finds none
  *         copy:corrupt      one byte of a copy between host and device arrives changed
  *         sync:sticky       a synchronisation or query finds the context dead
+ *     STANDIN_TRACE=1                   a line on stderr for each launch, with its milliseconds
  *     STANDIN_REPORT=1                  at exit one line on stderr: launches, blocks, threads, meetings,
  * seconds
  */

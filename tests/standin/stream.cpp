@@ -15,7 +15,6 @@
 #include <mutex>
 #include <stdlib.h>
 #include <thread>
-#include <time.h>
 #include <vector>
 
 #include "tests/standin/queues.h"
@@ -55,12 +54,6 @@ struct state {
     std::vector<std::unique_ptr<standin_capture>> ended;
     cudaError_t sticky = cudaSuccess;
 };
-
-double now_ms() {
-    timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
-}
 
 void work_forever(state *s);
 
@@ -130,7 +123,7 @@ bool is_held(const state *s, const CUstream_st *stream) {
 /* The stream whose head runs next, or NULL; *wait_ms is how long nothing can change by itself. */
 CUstream_st *choose(state *s, double *wait_ms) {
     std::vector<CUstream_st *> asked, old;
-    const double now = now_ms();
+    const double now = standin_now_ms();
     *wait_ms = 1000;
     for (CUstream_st *stream : s->streams) {
         if (stream->queue.empty() || is_held(s, stream))
@@ -172,7 +165,7 @@ void drop_all(state *s, std::vector<operation> *dropped) {
 void finish(state *s, CUstream_st *stream, std::unique_lock<std::mutex> &hold, standin_progress how) {
     std::vector<operation> dropped;
     if (how == STANDIN_NOT_YET) {
-        stream->queue.front().poll_ms = now_ms() + 0.05;
+        stream->queue.front().poll_ms = standin_now_ms() + 0.05;
         return;
     }
     if (how == STANDIN_FAILED) {
@@ -202,7 +195,7 @@ void work_forever(state *s) {
             if (head.record != nullptr) {
                 standin_memory_close();
                 head.record->is_reached = true;
-                head.record->reached_ms = now_ms();
+                head.record->reached_ms = standin_now_ms();
             }
             finish(s, stream, hold, STANDIN_DONE);
             continue;
@@ -227,7 +220,7 @@ void work_forever(state *s) {
 
 void add(state *s, CUstream_st *stream, operation op) {
     op.ticket = ++s->last_ticket;
-    op.queued_ms = now_ms();
+    op.queued_ms = standin_now_ms();
     stream->queue.push_back(std::move(op));
     s->work_came.notify_one();
 }

@@ -61,14 +61,27 @@ char *golden_ids_text(const int64_t *ids, size_t n) {
     return text;
 }
 
+static const char *from_environment(const char *name, const char *otherwise) {
+    const char *value = getenv(name);
+    return value != NULL && *value != '\0' ? value : otherwise;
+}
+
+const char *test_program(void) {
+    return from_environment("TEST_PROGRAM", CDPIPE_BIN);
+}
+
+const char *test_device(void) {
+    return from_environment("TEST_DEVICE", "cpu");
+}
+
 cJSON *golden_run(int np, const char *const *words) {
     test_run *run = test_run_open(60.0);
     if (np > 1)
         test_run_mpirun(run, np);
-    test_run_add(run, CDPIPE_BIN, NULL);
+    test_run_add(run, test_program(), NULL);
     for (int i = 0; words[i] != NULL; i++)
         test_run_add(run, words[i], NULL);
-    test_run_add(run, "--json", "--device", "cpu", NULL);
+    test_run_add(run, "--json", "--device", test_device(), NULL);
     test_run_go(run);
     cJSON *json = run->exit_code == 0 ? cJSON_Parse(run->out) : NULL;
     if (json == NULL)

@@ -13,6 +13,11 @@ int64_t *golden_i64(const char *path, const char *name, size_t *n_out);
 /* "1,2,3" from ids; the caller frees it. */
 char *golden_ids_text(const int64_t *ids, size_t n);
 
+/* The program and device that runs of cdpipe take: TEST_PROGRAM and TEST_DEVICE of the environment, else the
+ * build's own and "cpu". So the same tests run on the stand-in for GPUs and on real ones. */
+const char *test_program(void);
+const char *test_device(void);
+
 /* Run cdpipe with the words given (NULL ends them) on np ranks (1: no mpirun) and return its --json object; a
  * failure fails the test with its stderr. The caller deletes it. */
 cJSON *golden_run(int np, const char *const *words);
