@@ -1,0 +1,74 @@
+/* tests/support/layer_case.h - one layer and the vocabulary's two ends on any device, with random weights:
+ * the cases that every operation table runs.
+ *
+ * What each case catches: one row (decode), widths of exactly one vector, one more and one less (tails), odd
+ * heads, groups of one, three and more than sixteen heads, every head size a GPU has a kernel for, a window
+ * that cuts a block, norms after, biases, q/k norms, partial rope, each dtype beside each cache.
+ */
+#pragma once
+
+#include "kernels/ops.h"
+
+enum { TEST_LAYER_SLOTS = 3, TEST_LAYER_BLOCKS = 8, TEST_LAYER_ROWS = 96 };
+
+typedef struct layer_spec {
+    const char *name;
+    int hidden, n_heads, n_kv_heads, head_dim, ffn, vocab, rope_dim, window;
+    cdp_dtype dtype, kv_dtype;
+    cdp_head_norm head_norm;
+    bool has_bias, norm_before, norm_after;
+    float residual_scale;
+} layer_spec;
+
+extern const layer_spec test_layer_specs[];
+extern const int test_n_layer_specs;
+
+typedef struct layer_case {
+    const layer_spec *spec;
+    cdp_device *device;
+    const cdp_ops *ops;
+    cdp_shape shape;
+    cdp_layer layer;
+    cdp_vocab_weights vocab;
+    cdp_buffers buf;
+    double inv[256];
+    int32_t host_arrays[5][TEST_LAYER_ROWS], *arrays;
+    void *hidden;
+    float *device_logits, *logits_scratch;
+    int n_rows; /* added since the last run */
+    cdp_step_view view;
+    /* Results of the last run, on the host: */
+    float *context; /* (rows, n_heads * head_dim) */
+    float *ffn;     /* (rows, ffn) */
+    float *states;  /* (rows, hidden) */
+    float *logits;  /* (rows, vocab) */
+} layer_case;
+
+/* Takes the device over. */
+layer_case *test_layer_open(const layer_spec *spec, cdp_device *device);
+
+/* Frees all, sees that nothing is left allocated, closes the device. */
+void test_layer_close(layer_case *c);
+
+/* n rows of `slot` from `position` on; the token id of a row depends on slot and position alone. Slot -1:
+ * padding. */
+void test_layer_add_rows(layer_case *c, int slot, int position, int n);
+
+/* Every operation on the rows added, results to the host, and a new list begins. */
+void test_layer_run(layer_case *c);
+
+/* Play step 0 .. test_layer_steps() - 1: prompts and decoding rows, alone and mixed. Returns the step's rows.
+ */
+int test_layer_steps(void);
+int test_layer_play(layer_case *c, int step);
+
+/* Fails the test where got and want differ in the last run's first n_rows rows by more than rounding
+ * explains. */
+void test_layer_compare(const layer_case *got, const layer_case *want, int n_rows);
+
+/* The logits bits of slot 0's rows 0..39, fed in the given chunks, with or without another sequence beside,
+ * into out (40, vocab). Takes the device over. */
+void test_layer_collect(const layer_spec *spec, cdp_device *device, int chunk, bool has_company, float *out);
+
+/* A block copied and a table entry written by commands. Takes the device over. */
+void test_layer_commands(cdp_device *device);
