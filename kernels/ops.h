@@ -103,7 +103,7 @@ typedef struct cdp_buffers {
 } cdp_buffers;
 
 typedef struct cdp_ops {
-    const char *name; /* "ref", "plain", "avx2", "avx512" */
+    const char *name; /* "ref", "plain", "avx2", "avx512", "cuda" */
 
     /* Bytes of one layer's KV block, keys and values. */
     uint64_t (*kv_block_bytes)(const cdp_shape *shape);
@@ -132,6 +132,14 @@ typedef struct cdp_ops {
     cdp_status (*logits)(cdp_device *device, const cdp_shape *shape, const cdp_vocab_weights *vocab,
                          const void *rows, int n_rows, const cdp_buffers *buffers, float *normed,
                          float *logits);
+
+    /* Recording, where queueing a step costs more than a short one takes; NULL elsewhere. A step is padded to
+     * bucket(n_rows) rows. Its layers stand between begin and end; where begin says is_replayed, they are in
+     * the queue already, as the same owner queued them before for the same step arrays and row count. */
+    int (*bucket)(int n_rows);
+    cdp_status (*record_begin)(cdp_device *device, const void *owner, const cdp_step_view *step,
+                               bool *is_replayed_out);
+    cdp_status (*record_end)(cdp_device *device);
 } cdp_ops;
 
 /* Plain C, written for the eye: the truth the others are compared with. Runs on a CPU device. */

@@ -12,6 +12,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* One code per class of failure; the number is also the exit code of the program (sysexits). */
 typedef enum cdp_status {
     CDP_OK = 0,
@@ -65,3 +69,7 @@ char *cdp_escape(char *out, size_t out_size, const char *text, size_t n);
             goto label;                                                                                      \
         }                                                                                                    \
     } while (0)
+
+#ifdef __cplusplus
+}
+#endif

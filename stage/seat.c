@@ -109,6 +109,16 @@ static cdp_status take_taps(cdp_seat *seat, const cdp_step *step) {
                               (uint64_t)(seat->n_behind - seat->n_behind_before) * sizeof *seat->tapped);
 }
 
+/* Rows the operations see: a device that records its steps wants few different numbers of them. Taps may lie
+ * right behind the hidden states, where padding rows would be. */
+static int padded_rows(const cdp_seat *seat, const cdp_step *step) {
+    const cdp_ops *ops = cdp_device_ops(seat->device);
+    if (ops->bucket == NULL || step->n_rows == 0 || step->n_tap_words > 0)
+        return step->n_rows;
+    const int n = ops->bucket(step->n_rows);
+    return n < seat->max_rows ? n : seat->max_rows;
+}
+
 cdp_status cdp_seat_take(cdp_seat *seat, const cdp_step *step) {
     if (step->n_rows > seat->max_rows || step->n_commands > seat->max_commands)
         return cdp_fail(CDP_INTERNAL, "step %llu has %d rows and %d commands, room for %d and %d",
@@ -126,11 +136,16 @@ cdp_status cdp_seat_take(cdp_seat *seat, const cdp_step *step) {
         if (step->rows[i].wants_home)
             home[n_home++] = i;
     }
+    const int n_rows = padded_rows(seat, step);
+    for (int i = step->n_rows; i < n_rows; i++) {
+        slot[i] = -1;
+        position[i] = token[i] = list[i] = 0;
+    }
     for (int i = 0; i < step->n_commands; i++)
         seat->host_commands[i] = step->commands[i];
     seat->n_commands = step->n_commands;
     int32_t *dev = seat->memory;
-    seat->view = (cdp_step_view){.n_rows = step->n_rows,
+    seat->view = (cdp_step_view){.n_rows = n_rows,
                                  .n_home = n_home,
                                  .slot = dev,
                                  .position = dev + n,

@@ -165,12 +165,11 @@ static cdp_status tap_state(cdp_stage *stage, const cdp_step_view *step, const c
     return stage->ops->pick(stage->device, &stage->shape, &view, tap->to);
 }
 
-cdp_status cdp_stage_forward(cdp_stage *stage, const cdp_step_view *step, const cdp_kv_command *commands,
-                             int n_commands, const cdp_tap *taps, int n_taps) {
+static cdp_status forward_layers(cdp_stage *stage, const cdp_step_view *step, const cdp_tap *taps,
+                                 int n_taps) {
     const cdp_ops *ops = stage->ops;
     const cdp_shape *shape = &stage->shape;
     const cdp_buffers *b = &stage->buffers;
-    CDP_TRY(ops->kv_update(stage->device, shape, stage->layers, stage->n_layers, commands, n_commands, b));
     CDP_TRY(ops->rope(stage->device, shape, step, b));
     for (int i = 0; i < stage->n_layers; i++) {
         const cdp_layer *layer = &stage->layers[i];
@@ -183,6 +182,22 @@ cdp_status cdp_stage_forward(cdp_stage *stage, const cdp_step_view *step, const 
         CDP_TRY(ops->down(stage->device, shape, layer, step, b));
     }
     return CDP_OK;
+}
+
+/* Block commands and taps differ from step to step; what lies between is the same and may be recorded. */
+cdp_status cdp_stage_forward(cdp_stage *stage, const cdp_step_view *step, const cdp_kv_command *commands,
+                             int n_commands, const cdp_tap *taps, int n_taps) {
+    const cdp_ops *ops = stage->ops;
+    CDP_TRY(ops->kv_update(stage->device, &stage->shape, stage->layers, stage->n_layers, commands, n_commands,
+                           &stage->buffers));
+    if (ops->record_begin == NULL || n_taps > 0)
+        return forward_layers(stage, step, taps, n_taps);
+    bool is_replayed;
+    CDP_TRY(ops->record_begin(stage->device, stage, step, &is_replayed));
+    if (is_replayed)
+        return CDP_OK;
+    CDP_TRY(forward_layers(stage, step, taps, n_taps));
+    return ops->record_end(stage->device);
 }
 
 cdp_status cdp_stage_pick(cdp_stage *stage, const cdp_step_view *step, void *picked) {

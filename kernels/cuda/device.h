@@ -50,8 +50,9 @@ const cdp_cuda_limits *cdp_cuda_limits_of(const cdp_device *device);
 cublasLtHandle_t cdp_cuda_blas(const cdp_device *device);
 void *cdp_cuda_blas_workspace(const cdp_device *device);
 
-/* CDP_CUDA_SCRATCH_BYTES of device memory, 256-byte aligned, that an operation may use from its first launch
- * to its last: the next operation in the queue writes over it. */
+/* CDP_CUDA_SCRATCH_BYTES of device memory, 256-byte aligned, zero at the start, that an operation may use
+ * from its first launch to its last: the next operation in the queue writes over it (but for attention's
+ * counters, attend_sizes.h). */
 void *cdp_cuda_scratch(const cdp_device *device);
 
 /* State of the operations that lives as long as the device (plans of products, graphs): one pointer, NULL at

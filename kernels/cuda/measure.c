@@ -50,7 +50,8 @@ static cdp_status time_products(cdp_device *device, char *memory, double *out) {
     for (int round = 0; round < ROUNDS; round++) {
         const int64_t began = cdp_cuda_now_ns();
         for (int i = 0; i < PRODUCT_TURNS; i++)
-            CDP_TRY(device->ops->logits(device, &shape, &vocab, rows, PRODUCT_ROWS, normed, logits));
+            CDP_TRY(device->ops->logits(device, &shape, &vocab, rows, PRODUCT_ROWS, &(cdp_buffers){0}, normed,
+                                        logits));
         cdp_device_drain(device);
         CDP_TRY(cdp_device_check(device));
         const double flop = 2.0 * PRODUCT_ROWS * PRODUCT_DIM * PRODUCT_DIM * PRODUCT_TURNS;

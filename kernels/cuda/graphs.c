@@ -1,0 +1,87 @@
+#include "kernels/cuda/graphs.h"
+
+#include <stdlib.h>
+
+typedef struct graph_entry {
+    const void *owner, *seat; /* seat: its slot array */
+    int n_rows;
+    int n_seen;            /* steps of this key so far */
+    cudaGraphExec_t graph; /* NULL: not recorded yet */
+} graph_entry;
+
+struct cuda_graphs {
+    graph_entry *entries;
+    int n_entries, room;
+    graph_entry *recording; /* between begin and end of a recorded step, else NULL */
+};
+
+cdp_status cuda_graphs_open(cuda_graphs **out) {
+    *out = calloc(1, sizeof **out);
+    return *out != NULL ? CDP_OK : cdp_fail(CDP_SYSTEM, "no memory for the graphs");
+}
+
+void cuda_graphs_close(cuda_graphs *graphs) {
+    if (graphs == NULL)
+        return;
+    for (int i = 0; i < graphs->n_entries; i++)
+        if (graphs->entries[i].graph != NULL)
+            cudaGraphExecDestroy(graphs->entries[i].graph);
+    free(graphs->entries);
+    free(graphs);
+}
+
+/* The entry of this key, made where it is new. */
+static cdp_status find(cuda_graphs *graphs, const void *owner, const cdp_step_view *step, graph_entry **out) {
+    for (int i = 0; i < graphs->n_entries; i++) {
+        graph_entry *e = &graphs->entries[i];
+        if (e->owner == owner && e->seat == step->slot && e->n_rows == step->n_rows) {
+            *out = e;
+            return CDP_OK;
+        }
+    }
+    if (graphs->n_entries == graphs->room) {
+        const int room = graphs->room == 0 ? 16 : 2 * graphs->room;
+        graph_entry *entries = realloc(graphs->entries, (size_t)room * sizeof *entries);
+        if (entries == NULL)
+            return cdp_fail(CDP_SYSTEM, "no memory for %d graphs", room);
+        graphs->entries = entries;
+        graphs->room = room;
+    }
+    *out = &graphs->entries[graphs->n_entries++];
+    **out = (graph_entry){.owner = owner, .seat = step->slot, .n_rows = step->n_rows};
+    return CDP_OK;
+}
+
+cdp_status cuda_graphs_begin(cuda_graphs *graphs, cdp_device *device, const void *owner,
+                             const cdp_step_view *step, bool *is_replayed_out) {
+    *is_replayed_out = false;
+    graph_entry *entry = NULL;
+    CDP_TRY(find(graphs, owner, step, &entry));
+    if (entry->graph != NULL) {
+        *is_replayed_out = true;
+        return cdp_cuda_keep(device, cudaGraphLaunch(entry->graph, cdp_cuda_stream(device)),
+                             "launch of a recorded step");
+    }
+    if (entry->n_seen++ == 0)
+        return CDP_OK;
+    graphs->recording = entry;
+    /* Other threads (the loader's, NCCL's) may call what they like meanwhile. */
+    return cdp_cuda_keep(device,
+                         cudaStreamBeginCapture(cdp_cuda_stream(device), cudaStreamCaptureModeThreadLocal),
+                         "recording of a step");
+}
+
+cdp_status cuda_graphs_end(cuda_graphs *graphs, cdp_device *device) {
+    graph_entry *entry = graphs->recording;
+    if (entry == NULL)
+        return CDP_OK;
+    graphs->recording = NULL;
+    cudaGraph_t graph = NULL;
+    CDP_TRY(cdp_cuda_keep(device, cudaStreamEndCapture(cdp_cuda_stream(device), &graph),
+                          "end of a recorded step"));
+    const cudaError_t made = cudaGraphInstantiate(&entry->graph, graph, 0);
+    cudaGraphDestroy(graph);
+    CDP_TRY(cdp_cuda_keep(device, made, "cudaGraphInstantiate"));
+    return cdp_cuda_keep(device, cudaGraphLaunch(entry->graph, cdp_cuda_stream(device)),
+                         "launch of a recorded step");
+}

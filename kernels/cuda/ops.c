@@ -1,0 +1,216 @@
+/* The operation table of the CUDA device: which kernels an operation is, for few rows and for many.
+ *
+ *     few   (decode)    one kernel of product.cu an operation, the norm inside it where it fits
+ *     many  (prompts)   norm -> cuBLASLt -> one elementwise kernel of rows.cu
+ *
+ * The f32 buffers of the planner hold activations in the form of kernels.h; a product of many rows leaves its
+ * f32 results where the CPU device would.
+ */
+#include "kernels/cuda/attend_sizes.h"
+#include "kernels/cuda/gemm.h"
+#include "kernels/cuda/graphs.h"
+
+#include <stdlib.h>
+
+/* What the operations keep on a device. */
+typedef struct cuda_state {
+    cuda_gemm *gemm;
+    cuda_graphs *graphs;
+} cuda_state;
+
+static void close_state(void *state) {
+    cuda_state *s = state;
+    cuda_graphs_close(s->graphs);
+    cuda_gemm_close(s->gemm);
+    free(s);
+}
+
+/* The state, made by the first operation that needs it. */
+static cdp_status state_of(cdp_device *device, cuda_state **out) {
+    void **place = cdp_cuda_ops_state(device, close_state);
+    *out = *place;
+    if (*place != NULL)
+        return CDP_OK;
+    cuda_state *state = calloc(1, sizeof *state);
+    if (state == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for the operations of the GPU");
+    *place = *out = state;
+    CDP_TRY(cuda_gemm_open(&state->gemm));
+    return cuda_graphs_open(&state->graphs);
+}
+
+/* Activations that w reads, in a buffer of n f32 a row. */
+static cuda_rows rows_for(const cdp_tensor *w, void *buffer, int n) {
+    return (cuda_rows){.data = buffer, .row_bytes = (size_t)n * sizeof(float), .weights = w->dtype};
+}
+
+static bool is_few(const cdp_tensor *w, int n_rows) {
+    return n_rows <= CUDA_FEW_ROWS || !cuda_gemm_takes(w);
+}
+
+static int qkv_cols(const cdp_shape *s) {
+    return (s->n_heads + 2 * s->n_kv_heads) * s->head_dim;
+}
+
+static uint64_t kv_block_bytes(const cdp_shape *s) {
+    return 2 * (uint64_t)s->n_kv_heads * CDP_BLOCK_TOKENS * (uint64_t)s->head_dim *
+           cdp_dtype_bytes(s->kv_dtype);
+}
+
+static cdp_status kv_update(cdp_device *device, const cdp_shape *shape, const cdp_layer *layers, int n_layers,
+                            const cdp_kv_command *commands, int n_commands, const cdp_buffers *buffers) {
+    return cuda_kv_update(kv_block_bytes(shape), layers, n_layers, commands, n_commands, buffers,
+                          cdp_cuda_stream(device));
+}
+
+static cdp_status embed(cdp_device *device, const cdp_shape *shape, const cdp_vocab_weights *vocab,
+                        const cdp_step_view *step) {
+    return cuda_embed(shape, &vocab->embed, step, cdp_cuda_stream(device));
+}
+
+static cdp_status rope(cdp_device *device, const cdp_shape *shape, const cdp_step_view *step,
+                       const cdp_buffers *buffers) {
+    return cuda_rope(shape, step, buffers->rope, cdp_cuda_stream(device));
+}
+
+static cdp_status qkv(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,
+                      const cdp_step_view *step, const cdp_buffers *buffers) {
+    const cuda_input in = {rows_for(&layer->qkv, buffers->normed, shape->hidden), step->hidden,
+                           layer->attn_norm.data};
+    const cudaStream_t stream = cdp_cuda_stream(device);
+    const int n_rows = step->n_rows;
+    if (is_few(&layer->qkv, n_rows) && cuda_can_fuse_qkv(shape, layer))
+        return cuda_product_qkv(layer, &in, shape, step, buffers, stream);
+    if (is_few(&layer->qkv, n_rows)) {
+        CDP_TRY(cuda_product(buffers->qkv, qkv_cols(shape), &layer->qkv, layer->qkv_bias.data, 1.0f, &in,
+                             shape, n_rows, stream));
+        return cuda_heads(shape, layer, NULL, step, buffers, stream);
+    }
+    cuda_state *state = NULL;
+    CDP_TRY(state_of(device, &state));
+    CDP_TRY(cuda_norm(in.rows, step->hidden, shape->hidden_dtype, in.norm, shape, n_rows, stream));
+    CDP_TRY(cuda_gemm_run(state->gemm, device, buffers->qkv, qkv_cols(shape), &in.rows, &layer->qkv, 1.0f,
+                          n_rows));
+    return cuda_heads(shape, layer, layer->qkv_bias.data, step, buffers, stream);
+}
+
+static cdp_status attend(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,
+                         const cdp_step_view *step, const cdp_buffers *buffers) {
+    return cuda_attend(rows_for(&layer->attn_out, buffers->context, shape->n_heads * shape->head_dim), shape,
+                       layer, step, buffers, cdp_cuda_scratch(device), CDP_CUDA_SCRATCH_BYTES,
+                       cdp_cuda_stream(device));
+}
+
+/* hidden += product of w, with what stands around it: attn_out and down. */
+static cdp_status add_product(cdp_device *device, const cdp_shape *shape, const cdp_step_view *step,
+                              const cdp_buffers *buffers, cuda_rows rows, const cdp_tensor *w,
+                              const cdp_tensor *bias, const cdp_tensor *post_norm) {
+    const cuda_input in = {rows, NULL, NULL};
+    const cudaStream_t stream = cdp_cuda_stream(device);
+    if (is_few(w, step->n_rows) && post_norm->data == NULL)
+        return cuda_product_add(step->hidden, w, bias->data, &in, shape, step->n_rows, stream);
+    float *product = buffers->normed;
+    const float *bias_left = bias->data;
+    if (is_few(w, step->n_rows)) {
+        CDP_TRY(cuda_product(product, shape->hidden, w, bias->data, 1.0f, &in, shape, step->n_rows, stream));
+        bias_left = NULL;
+    } else {
+        cuda_state *state = NULL;
+        CDP_TRY(state_of(device, &state));
+        CDP_TRY(cuda_gemm_run(state->gemm, device, product, shape->hidden, &rows, w, 1.0f, step->n_rows));
+    }
+    return cuda_add(step->hidden, product, bias_left, post_norm->data, shape, step->n_rows, stream);
+}
+
+static cdp_status attn_out(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,
+                           const cdp_step_view *step, const cdp_buffers *buffers) {
+    const cuda_rows context = rows_for(&layer->attn_out, buffers->context, shape->n_heads * shape->head_dim);
+    return add_product(device, shape, step, buffers, context, &layer->attn_out, &layer->attn_out_bias,
+                       &layer->attn_post_norm);
+}
+
+static cdp_status gate_up(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,
+                          const cdp_step_view *step, const cdp_buffers *buffers) {
+    const cuda_input in = {rows_for(&layer->gate_up, buffers->normed, shape->hidden), step->hidden,
+                           layer->ffn_norm.data};
+    const cuda_rows out = rows_for(&layer->down, buffers->ffn, 2 * shape->ffn);
+    const cudaStream_t stream = cdp_cuda_stream(device);
+    if (is_few(&layer->gate_up, step->n_rows))
+        return cuda_product_gate_up(out, layer, &in, shape, step->n_rows, stream);
+    cuda_state *state = NULL;
+    CDP_TRY(state_of(device, &state));
+    CDP_TRY(cuda_norm(in.rows, step->hidden, shape->hidden_dtype, in.norm, shape, step->n_rows, stream));
+    CDP_TRY(cuda_gemm_run(state->gemm, device, buffers->ffn, 2 * shape->ffn, &in.rows, &layer->gate_up, 1.0f,
+                          step->n_rows));
+    return cuda_silu(out, layer->gate_up_bias.data, shape, step->n_rows, stream);
+}
+
+static cdp_status down(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,
+                       const cdp_step_view *step, const cdp_buffers *buffers) {
+    const cuda_rows ffn = rows_for(&layer->down, buffers->ffn, 2 * shape->ffn);
+    return add_product(device, shape, step, buffers, ffn, &layer->down, &layer->down_bias,
+                       &layer->ffn_post_norm);
+}
+
+static cdp_status pick(cdp_device *device, const cdp_shape *shape, const cdp_step_view *step, void *picked) {
+    return cuda_pick(shape, step, picked, cdp_cuda_stream(device));
+}
+
+/* A step brings home at most 16 rows at once, so that the head is mostly the kernel for few. */
+static cdp_status logits(cdp_device *device, const cdp_shape *shape, const cdp_vocab_weights *vocab,
+                         const void *rows, int n_rows, const cdp_buffers *buffers, float *normed,
+                         float *out) {
+    (void)buffers;
+    const cuda_input in = {rows_for(&vocab->head, normed, shape->hidden), rows, vocab->final_norm.data};
+    const cudaStream_t stream = cdp_cuda_stream(device);
+    if (is_few(&vocab->head, n_rows))
+        return cuda_product(out, shape->vocab, &vocab->head, NULL, shape->logit_scale, &in, shape, n_rows,
+                            stream);
+    cuda_state *state = NULL;
+    CDP_TRY(state_of(device, &state));
+    CDP_TRY(cuda_norm(in.rows, rows, shape->hidden_dtype, in.norm, shape, n_rows, stream));
+    return cuda_gemm_run(state->gemm, device, out, shape->vocab, &in.rows, &vocab->head, shape->logit_scale,
+                         n_rows);
+}
+
+/* Decode batches; more rows are prompts, whose launches cost little beside their work. */
+static int bucket(int n_rows) {
+    int rows = 1;
+    while (rows < n_rows)
+        rows *= 2;
+    return rows <= CUDA_SPLIT_ROWS ? rows : n_rows;
+}
+
+static cdp_status record_begin(cdp_device *device, const void *owner, const cdp_step_view *step,
+                               bool *is_replayed_out) {
+    *is_replayed_out = false;
+    if (step->n_rows > CUDA_SPLIT_ROWS)
+        return CDP_OK;
+    cuda_state *state = NULL;
+    CDP_TRY(state_of(device, &state));
+    return cuda_graphs_begin(state->graphs, device, owner, step, is_replayed_out);
+}
+
+static cdp_status record_end(cdp_device *device) {
+    cuda_state *state = NULL;
+    CDP_TRY(state_of(device, &state));
+    return cuda_graphs_end(state->graphs, device);
+}
+
+const cdp_ops cdp_ops_cuda = {
+    .name = "cuda",
+    .kv_block_bytes = kv_block_bytes,
+    .kv_update = kv_update,
+    .embed = embed,
+    .rope = rope,
+    .qkv = qkv,
+    .attend = attend,
+    .attn_out = attn_out,
+    .gate_up = gate_up,
+    .down = down,
+    .pick = pick,
+    .logits = logits,
+    .bucket = bucket,
+    .record_begin = record_begin,
+    .record_end = record_end,
+};

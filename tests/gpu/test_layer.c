@@ -1,0 +1,103 @@
+/* Every operation of the CUDA device against ref, in every order of threads and blocks: the cases that the
+ * CPU tiers run (tests/support/layer_case.h). And what is the GPU's own: padding rows change nothing, a row's
+ * bits do not depend on the company of a short step, a repeated step has the same bits.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "kernels/cpu/queue.h"
+#include "tests/gpu/orders.h"
+#include "tests/support/layer_case.h"
+
+static cdp_device *ref(void) {
+    cdp_device *device = NULL;
+    const cdp_cpu_options options = {.n_threads = 1, .ops = &cdp_ops_ref};
+    assert_int_equal(cdp_device_open_cpu(&device, &options), CDP_OK);
+    return device;
+}
+
+static cdp_device *gpu(void) {
+    cdp_device *device = NULL;
+    const cdp_cuda_options options = {.index = 0};
+    if (cdp_device_open_cuda(&device, &options) != CDP_OK)
+        fail_msg("%s", cdp_error_message());
+    return device;
+}
+
+static float *copy_of(const float *from, size_t n) {
+    float *to = malloc(n * sizeof *to);
+    memcpy(to, from, n * sizeof *to);
+    return to;
+}
+
+/* Against ref; and the logits of each step have the same bits in every order. The steps are played again and
+ * again on one cache: each writes what it wrote before. */
+static void test_against_ref(void **state) {
+    (void)state;
+    for (int i = 0; i < test_n_layer_specs; i++) {
+        const layer_spec *spec = &test_layer_specs[i];
+        layer_case *want = test_layer_open(spec, ref()), *got = test_layer_open(spec, gpu());
+        for (int step = 0; step < test_layer_steps(); step++) {
+            const int n_rows = test_layer_play(want, step);
+            const size_t n = (size_t)n_rows * (size_t)spec->vocab;
+            float *bits = NULL;
+            for (int turn = 0; turn < 2; turn++) { /* the first order, and one of the others each time */
+                const int order =
+                    turn == 0 ? 0 : 1 + (i + step) % (test_n_orders() > 1 ? test_n_orders() - 1 : 1);
+                test_set_order(order);
+                test_layer_play(got, step);
+                test_layer_compare(got, want, n_rows);
+                if (bits == NULL)
+                    bits = copy_of(got->logits, n);
+                else if (memcmp(bits, got->logits, n * sizeof(float)) != 0)
+                    fail_msg("%s: step %d has other bits in order %d", spec->name, step, order);
+            }
+            free(bits);
+        }
+        test_layer_close(got);
+        test_layer_close(want);
+    }
+    test_set_order(0);
+}
+
+/* Steps of up to CUDA_FEW_ROWS rows: alone, beside others, and with padding rows between and behind. */
+static void test_company(void **state) {
+    (void)state;
+    for (int i = 0; i < test_n_layer_specs; i++) {
+        const layer_spec *spec = &test_layer_specs[i];
+        layer_case *alone = test_layer_open(spec, gpu()), *beside = test_layer_open(spec, gpu());
+        for (int at = 0; at < 12; at += 4) {
+            test_layer_add_rows(alone, 0, at, 4);
+            test_layer_run(alone);
+            test_layer_add_rows(beside, 1, at / 4 * 2, 2);
+            test_layer_add_rows(beside, -1, 0, 1);
+            test_layer_add_rows(beside, 0, at, 4);
+            test_layer_add_rows(beside, -1, 0, at % 8 == 0 ? 1 : 9);
+            test_layer_run(beside);
+            const size_t n = 4 * (size_t)spec->vocab, before = 3 * (size_t)spec->vocab;
+            if (memcmp(alone->logits, beside->logits + before, n * sizeof(float)) != 0)
+                fail_msg("%s: rows at %d have other bits in company", spec->name, at);
+        }
+        test_layer_close(beside);
+        test_layer_close(alone);
+    }
+}
+
+static void test_commands(void **state) {
+    (void)state;
+    test_layer_commands(gpu());
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_against_ref),
+        cmocka_unit_test(test_company),
+        cmocka_unit_test(test_commands),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
