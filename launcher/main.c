@@ -118,6 +118,7 @@ static cdp_status run_job(cdp_options *options, cdp_world *world, bool *is_alone
         return cdp_job_devices(options, world);
     st = options->command == CDP_SCORE   ? cdp_job_score(&run, options, world)
          : options->command == CDP_BENCH ? cdp_job_bench(&run, options, world)
+         : options->command == CDP_LENS  ? cdp_job_lens(&run, options, world)
          : options->command == CDP_BATCH ? cdp_job_batch(&run, options, world)
                                          : cdp_job_generate(&run, options, world);
     *is_alone = run.is_alone;

@@ -14,8 +14,9 @@ enum {
     J = 1 << CDP_BATCH,
     Q = 1 << CDP_STATUS,
     M = 1 << CDP_TEMPLATE,
-    RUN = G | S | B | J,
-    ALL = G | S | P | D | T | B | J | Q | M,
+    L = 1 << CDP_LENS,
+    RUN = G | S | B | J | L,
+    ALL = G | S | P | D | T | B | J | Q | M | L,
 };
 
 const command_row cdp_command_rows[CDP_N_COMMANDS] = {
@@ -27,6 +28,8 @@ const command_row cdp_command_rows[CDP_N_COMMANDS] = {
                    "Measure prompt and decoding speed, stage by stage."},
     [CDP_BATCH] = {"batch", "--model DIR --input X.jsonl --output Y.jsonl",
                    "Complete many prompts from a file; run it again to go on after a stop."},
+    [CDP_LENS] = {"lens", "--model DIR --prompt TEXT [--html FILE]",
+                  "Show what each layer would say next, at every position of a text."},
     [CDP_STATUS] = {"status", "OUT", "Tell how far a batch job is, from its output alone."},
     [CDP_TEMPLATE] = {"template", "--model DIR --messages FILE.json",
                       "Show a conversation as the text that the model gets to see."},
@@ -34,8 +37,8 @@ const command_row cdp_command_rows[CDP_N_COMMANDS] = {
 };
 
 const option_row cdp_option_rows[] = {
-    {"model", OPTION_TEXT, AT(model), G | S | P | T | B | J | M, "model", "DIR", NULL, 0, 0, false, "none",
-     "Folder in the Hugging Face form: config.json, *.safetensors, tokenizer.json."},
+    {"model", OPTION_TEXT, AT(model), G | S | P | T | B | J | M | L, "model", "DIR", NULL, 0, 0, false,
+     "none", "Folder in the Hugging Face form: config.json, *.safetensors, tokenizer.json."},
     {"dtype", OPTION_CHOICE, AT(dtype), RUN | P, "model", "auto|bf16|fp16|fp32", NULL, 0, 0, false,
      "auto, the embedding's dtype in the file", "Number format of weights and arithmetic."},
     {"ctx", OPTION_INT, AT(ctx), RUN | P, "model", "N", "max", 1, INT_MAX, false, "prompt + --max-new-tokens",
@@ -73,11 +76,11 @@ const option_row cdp_option_rows[] = {
     {"cpu-tier", OPTION_CHOICE, AT(cpu_tier), RUN | D, "devices", "auto|amx|avx512|avx2|plain", NULL, 0, 0,
      false, "auto, the best that all ranks have", "Instructions the CPU device computes with."},
 
-    {"prompt", OPTION_TEXT, AT(prompt), G | S | T, "text", "TEXT", NULL, 0, 0, false, "standard input",
+    {"prompt", OPTION_TEXT, AT(prompt), G | S | T | L, "text", "TEXT", NULL, 0, 0, false, "standard input",
      "The text to continue or to look at."},
-    {"prompt-file", OPTION_TEXT, AT(prompt_file), G | S | T, "text", "FILE", NULL, 0, 0, false, "none",
+    {"prompt-file", OPTION_TEXT, AT(prompt_file), G | S | T | L, "text", "FILE", NULL, 0, 0, false, "none",
      "Read the text from a file."},
-    {"prompt-ids", OPTION_TEXT, AT(prompt_ids), G | S | T, "text", "1,2,3", NULL, 0, 0, false, "none",
+    {"prompt-ids", OPTION_TEXT, AT(prompt_ids), G | S | T | L, "text", "1,2,3", NULL, 0, 0, false, "none",
      "Token ids, taken as they are."},
     {"system", OPTION_TEXT, AT(system), G, "text", "TEXT", NULL, 0, 0, false, "none",
      "What the model is told before the first message, where it has a chat template."},
@@ -93,11 +96,11 @@ const option_row cdp_option_rows[] = {
      "Send the prompt as it is, without a chat template."},
     {"echo", OPTION_FLAG, AT(echo), G, "text", NULL, NULL, 0, 0, false, "off",
      "Print the prompt before its continuation."},
-    {"no-bos", OPTION_FLAG, AT(no_bos), G | S | J, "text", NULL, NULL, 0, 0, false, "off",
+    {"no-bos", OPTION_FLAG, AT(no_bos), G | S | J | L, "text", NULL, NULL, 0, 0, false, "off",
      "Add no beginning-of-sequence token."},
 
-    {"max-new-tokens", OPTION_INT, AT(max_new_tokens), G | J | P, "generation", "N", NULL, 0, INT_MAX, false,
-     "512", "Stop after so many tokens."},
+    {"max-new-tokens", OPTION_INT, AT(max_new_tokens), G | J | P | L, "generation", "N", NULL, 0, INT_MAX,
+     false, "512", "Stop after so many tokens."},
     {"ignore-eos", OPTION_FLAG, AT(ignore_eos), G | J, "generation", NULL, NULL, 0, 0, false, "off",
      "Go on past the end-of-sequence token."},
     {"temperature", OPTION_REAL, AT(temperature), G | J, "generation", "X", NULL, 0, 1000, false,
@@ -122,6 +125,14 @@ const option_row cdp_option_rows[] = {
      "Report the log probability of each token and of N alternatives in --json."},
     {"logits", OPTION_TEXT, AT(logits), S, "generation", "FILE.safetensors", NULL, 0, 0, false, "none",
      "Write the logits of every position to a safetensors file."},
+
+    {"layers", OPTION_TEXT, AT(layers), S | L, "decoding", "all|1,5,9", NULL, 0, 0, false,
+     "all for lens, none for score",
+     "Layers to look at, 0 to the last; score writes their logits beside the model's."},
+    {"html", OPTION_TEXT, AT(html), L, "report", "FILE", NULL, 0, 0, false, "none",
+     "Write the lens as a page that a browser shows."},
+    {"color", OPTION_CHOICE, AT(color), L, "report", "auto|always|never", NULL, 0, 0, false,
+     "auto, on a terminal", "Shade the table by how sure a layer is."},
 
     {"decoding", OPTION_CHOICE, AT(decoding), G | P, "decoding", "standard|conservative-dynamic|dola", NULL,
      0, 0, false, "standard",
@@ -227,6 +238,7 @@ void cdp_options_defaults(cdp_options *out) {
         .frequency_penalty = 0,
         .top_k = INT_MIN,
         .step_timeout = 60,
+        .color = "auto",
         .decoding = "standard",
         .tap_window = "all",
         .cd_method = "trough",

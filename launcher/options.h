@@ -21,6 +21,7 @@ typedef enum cdp_command {
     CDP_BATCH,
     CDP_STATUS,
     CDP_TEMPLATE,
+    CDP_LENS,
     CDP_N_COMMANDS,
     CDP_HELP = CDP_N_COMMANDS, /* --help: print and end */
     CDP_VERSION,
@@ -80,6 +81,7 @@ typedef struct cdp_options {
     double step_timeout;
     bool check_weights, json, quiet;
 
+    const char *layers, *html, *color; /* lens, score */
     const char *decoding, *tap_window, *cd_method, *dola_layers, *dola_js, *dola_norm;
     double cd_p, relative_top;
     bool cd_lazy, verbose;

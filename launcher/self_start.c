@@ -43,6 +43,7 @@ static void exec_mpirun(int np, int argc, char **argv, const char *self) {
     line[n++] = self;
     for (int i = 1; i < argc; i++)
         line[n++] = argv[i];
+    setenv("CDPIPE_TERMINAL_OUT", isatty(STDOUT_FILENO) ? "1" : "0", 1);
     setenv("CDPIPE_TERMINAL", isatty(STDERR_FILENO) ? "1" : "0", 1); /* the ranks cannot see it */
     if (geteuid() == 0) { /* as root, as in a container, mpirun wants both */
         setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 0);

@@ -6,6 +6,7 @@
 #include "launcher/run.h"
 
 cdp_status cdp_job_generate(cdp_run *run, cdp_options *options, cdp_world *world);
+cdp_status cdp_job_lens(cdp_run *run, cdp_options *options, cdp_world *world);
 cdp_status cdp_job_score(cdp_run *run, cdp_options *options, cdp_world *world);
 cdp_status cdp_job_bench(cdp_run *run, cdp_options *options, cdp_world *world);
 cdp_status cdp_job_batch(cdp_run *run, cdp_options *options, cdp_world *world);

@@ -10,6 +10,7 @@
 #include "launcher/jobs/jobs.h"
 #include "launcher/jobs/prompt.h"
 #include "launcher/report.h"
+#include "launcher/sample/layers.h"
 #include "launcher/sample/logits_hash.h"
 #include "launcher/sample/sampler.h"
 #include "planner/json.h"
@@ -18,10 +19,28 @@ typedef struct score_job {
     const cdp_options *options;
     cdp_run *run;
     cdp_prompt prompt;
-    double *logprobs; /* (n_ids), of id i given those before it; the first has none */
-    FILE *logits;     /* the --logits file while it is written */
+    double *logprobs;         /* (n_ids), of id i given those before it; the first has none */
+    FILE *logits;             /* the --logits file while it is written */
+    off_t data_at;            /* where its first row lies */
+    cdp_tap_set layers, taps; /* of --layers, and the states they are */
     cdp_job_figures figures;
 } score_job;
+
+/* Layers whose logits are wanted, as states; the last one's are the model's, and written twice. */
+static cdp_status settle_layers(score_job *job, cdp_run *run) {
+    const cdp_options *o = job->options;
+    const int n = run->card->n_layers;
+    if (o->layers == NULL)
+        return CDP_OK;
+    if (o->logits == NULL)
+        return cdp_fail(CDP_USAGE, "--layers writes logits of layers: --logits FILE says where");
+    CDP_TRY(cdp_layers_parse(&job->layers, o->layers, n));
+    for (int layer = 0; layer < n - 1; layer++)
+        if (cdp_taps_has(&job->layers, layer))
+            cdp_taps_add(&job->taps, layer + 1);
+    run->n_taps = cdp_taps_count(&job->taps, 0, n);
+    return CDP_OK;
+}
 
 static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
     score_job *job = of;
@@ -31,6 +50,7 @@ static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
     if (job->options->ctx > 0 && n > job->options->ctx)
         return cdp_fail(CDP_BAD_DATA, "the text has %d tokens, --ctx is %d", n, job->options->ctx);
     *n_tokens_out = n;
+    CDP_TRY(settle_layers(job, run));
     job->logprobs = calloc(job->prompt.n_ids, sizeof *job->logprobs);
     return job->logprobs != NULL ? CDP_OK : cdp_fail(CDP_SYSTEM, "no memory for %d log probabilities", n);
 }
@@ -39,28 +59,65 @@ static cdp_status write_failed(const score_job *job) {
     return cdp_fail(CDP_IO, "%s: %s", job->options->logits, strerror(errno != 0 ? errno : EIO));
 }
 
-/* The header of a safetensors file with logits F32 (n, vocab), then token_ids I64 (n). */
-static cdp_status begin_logits(score_job *job) {
+/* The header of a safetensors file with logits F32 (n, vocab), layer.N.logits of the same shape for each
+ * layer that is wanted, and token_ids I64 (n), one behind the other. The caller frees *out, whose length is
+ * *n_out. */
+static cdp_status make_header(const score_job *job, char **out, size_t *n_out) {
     const unsigned long long n = job->prompt.n_ids, vocab = (unsigned long long)job->run->card->vocab;
-    const unsigned long long ids_at = n * vocab * sizeof(float);
-    char header[512];
-    int length = snprintf(header, sizeof header,
-                          "{\"logits\":{\"dtype\":\"F32\",\"shape\":[%llu,%llu],\"data_offsets\":[0,%llu]},"
-                          "\"token_ids\":{\"dtype\":\"I64\",\"shape\":[%llu],\"data_offsets\":[%llu,%llu]}}",
-                          n, vocab, ids_at, n, ids_at, ids_at + n * sizeof(int64_t));
-    while (length % 8 != 0) /* readers like the data aligned */
-        header[length++] = ' ';
-    const uint64_t size = (uint64_t)length;
+    const unsigned long long table = n * vocab * sizeof(float);
+    unsigned long long at = table;
+    FILE *text = open_memstream(out, n_out);
+    if (text == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for a header");
+    fprintf(text, "{\"logits\":{\"dtype\":\"F32\",\"shape\":[%llu,%llu],\"data_offsets\":[0,%llu]}", n, vocab,
+            table);
+    for (int layer = 0; layer < job->run->card->n_layers; layer++) {
+        if (!cdp_taps_has(&job->layers, layer))
+            continue;
+        fprintf(text,
+                ",\"layer.%d.logits\":{\"dtype\":\"F32\",\"shape\":[%llu,%llu],\"data_offsets\":[%llu,%llu]}",
+                layer, n, vocab, at, at + table);
+        at += table;
+    }
+    fprintf(text, ",\"token_ids\":{\"dtype\":\"I64\",\"shape\":[%llu],\"data_offsets\":[%llu,%llu]}}", n, at,
+            at + n * sizeof(int64_t));
+    while (ftell(text) % 8 != 0) /* readers like the data aligned */
+        fputc(' ', text);
+    return fclose(text) == 0 ? CDP_OK : cdp_fail(CDP_SYSTEM, "no memory for a header");
+}
+
+static cdp_status begin_logits(score_job *job) {
+    char *header = NULL;
+    size_t n = 0;
+    cdp_status st = make_header(job, &header, &n);
+    const uint64_t size = n;
     errno = 0;
-    job->logits = fopen(job->options->logits, "wbe");
-    if (job->logits == NULL || fwrite(&size, sizeof size, 1, job->logits) != 1 ||
-        fwrite(header, 1, size, job->logits) != size)
+    if (st == CDP_OK) {
+        job->logits = fopen(job->options->logits, "wbe");
+        if (job->logits == NULL || fwrite(&size, sizeof size, 1, job->logits) != 1 ||
+            fwrite(header, 1, n, job->logits) != n)
+            st = write_failed(job);
+    }
+    job->data_at = (off_t)(sizeof size + n);
+    free(header);
+    return st;
+}
+
+/* One row into its place: table 0 is the model's, table k the k-th layer's that is wanted. */
+static cdp_status write_row(score_job *job, int table, int position, const float *logits) {
+    const size_t vocab = (size_t)job->run->card->vocab;
+    const off_t row = (off_t)table * (off_t)job->prompt.n_ids + position;
+    errno = 0;
+    if (fseeko(job->logits, job->data_at + row * (off_t)(vocab * sizeof *logits), SEEK_SET) != 0 ||
+        fwrite(logits, sizeof *logits, vocab, job->logits) != vocab)
         return write_failed(job);
     return CDP_OK;
 }
 
 static cdp_status end_logits(score_job *job) {
     errno = 0;
+    if (fseeko(job->logits, 0, SEEK_END) != 0)
+        return write_failed(job);
     for (size_t i = 0; i < job->prompt.n_ids; i++) {
         const int64_t id = job->prompt.ids[i];
         if (fwrite(&id, sizeof id, 1, job->logits) != 1)
@@ -71,21 +128,37 @@ static cdp_status end_logits(score_job *job) {
     return closed == 0 ? CDP_OK : write_failed(job);
 }
 
-static cdp_status on_logits(void *of, const cdp_row *row, const float *logits, int32_t *next_out) {
-    score_job *job = of;
-    (void)next_out; /* nothing comes after the text */
+static cdp_status take_row(score_job *job, int position, const float *logits) {
     const int vocab = job->run->card->vocab;
-    const size_t next = (size_t)row->position + 1;
+    const size_t next = (size_t)position + 1;
     job->figures.logits_hash =
         cdp_logits_hash_add(job->figures.logits_hash, cdp_logits_row_hash(logits, vocab));
     if (next < job->prompt.n_ids) {
         job->logprobs[next] = cdp_logprob(logits, vocab, job->prompt.ids[next]);
         if (isnan(job->logprobs[next]))
-            return cdp_fail(CDP_BAD_DATA, "non-finite logits at position %zu", next - 1);
+            return cdp_fail(CDP_BAD_DATA, "non-finite logits at position %d", position);
     }
-    errno = 0;
-    if (job->logits != NULL && fwrite(logits, sizeof *logits, (size_t)vocab, job->logits) != (size_t)vocab)
-        return write_failed(job);
+    return CDP_OK;
+}
+
+/* The model's own row and those of the layers below it, each to its table. */
+static cdp_status on_state(void *of, const cdp_row *row, int state, const float *logits, int *ask_out) {
+    score_job *job = of;
+    const int n_layers = job->run->card->n_layers;
+    (void)ask_out;
+    if (state == n_layers) {
+        CDP_TRY(take_row(job, row->position, logits));
+        if (job->logits != NULL)
+            CDP_TRY(write_row(job, 0, row->position, logits));
+    }
+    if (job->logits == NULL || !cdp_taps_has(&job->layers, state - 1))
+        return CDP_OK;
+    return write_row(job, 1 + cdp_taps_count(&job->layers, 0, state - 1), row->position, logits);
+}
+
+static cdp_status on_logits(void *of, const cdp_row *row, const float *logits, int32_t *next_out) {
+    (void)of, (void)row, (void)logits;
+    (void)next_out; /* nothing comes after the text */
     return CDP_OK;
 }
 
@@ -100,6 +173,8 @@ static cdp_status work(cdp_run *run, void *of) {
                                  .n_prompt = n,
                                  .limit = n,
                                  .wants_all = true,
+                                 .taps = &job->taps,
+                                 .on_state = on_state,
                                  .on_logits = on_logits,
                                  .of = job};
     CDP_TRY(cdp_engine_submit(run->engine, &request));

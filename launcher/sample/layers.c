@@ -1,6 +1,6 @@
 #include "launcher/sample/layers.h"
 
-#include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 void cdp_walk_start(cdp_layer_walk *walk, int n_layers, int window) {
@@ -17,6 +17,27 @@ bool cdp_walk_add(cdp_layer_walk *walk, int layer, double entropy) {
     walk->chosen = layer;
     walk->best = entropy;
     return layer > walk->lowest;
+}
+
+cdp_status cdp_layers_parse(cdp_tap_set *out, const char *word, int n_layers) {
+    char shown[128];
+    *out = (cdp_tap_set){0};
+    if (word == NULL || strcmp(word, "all") == 0) {
+        for (int layer = 0; layer < n_layers; layer++)
+            cdp_taps_add(out, layer);
+        return CDP_OK;
+    }
+    for (const char *at = word;;) {
+        char *end;
+        const long layer = *at >= '0' && *at <= '9' ? strtol(at, &end, 10) : -1;
+        if (layer < 0 || layer >= n_layers || (*end != ',' && *end != '\0'))
+            return cdp_fail(CDP_USAGE, "--layers is \"%s\", expected all or some of 0 to %d, as in 1,5,9",
+                            cdp_escape(shown, sizeof shown, word, strlen(word)), n_layers - 1);
+        cdp_taps_add(out, (int)layer);
+        if (*end == '\0')
+            return CDP_OK;
+        at = end + 1;
+    }
 }
 
 bool cdp_cd_method_of(cdp_cd_method *out, const char *word) {

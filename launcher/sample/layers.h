@@ -7,7 +7,8 @@
  */
 #pragma once
 
-#include <stdbool.h>
+#include "kernels/status.h"
+#include "kernels/step.h"
 
 enum { CDP_ALL_LAYERS = -1 };
 
@@ -22,6 +23,10 @@ void cdp_walk_start(cdp_layer_walk *walk, int n_layers, int window);
 
 /* The next layer down, L-1 first. True while the walk wants the one below. */
 bool cdp_walk_add(cdp_layer_walk *walk, int layer, double entropy);
+
+/* "all" (or NULL), or "1,5,9": the layers of a model of n_layers, a bit each. CDP_USAGE for anything else,
+ * and for a layer that the model does not have. */
+cdp_status cdp_layers_parse(cdp_tap_set *out, const char *word, int n_layers);
 
 /* The rules by which the walk's layer becomes the one to draw from. */
 typedef enum cdp_cd_rule {
