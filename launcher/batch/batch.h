@@ -24,6 +24,7 @@ typedef struct cdp_task {
     uint32_t index; /* in the ledger */
     cdp_line line;
     cdp_prompt prompt;
+    cdp_decoding decoding;
     cdp_completion completion;
     bool is_busy, has_ended;
 } cdp_task;

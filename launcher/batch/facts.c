@@ -1,5 +1,5 @@
-/* What the records of a job depend on: the input, the model's files, and every option of the groups `text`
- * and `generation` that batch takes, so that a new one is noticed without a word here. */
+/* What the records of a job depend on: the input, the model's files, and every option of the groups `text`,
+ * `generation` and `decoding` that batch takes, so that a new one is noticed without a word here. */
 #include <inttypes.h>
 #include <limits.h>
 #include <math.h>
@@ -69,7 +69,8 @@ static cJSON *value_of(const cdp_options *o, const option_row *row) {
 static void add_options(cJSON *facts, const cdp_options *o) {
     for (int i = 0; i < cdp_n_option_rows; i++) {
         const option_row *row = &cdp_option_rows[i];
-        const bool is_fact = strcmp(row->group, "generation") == 0 || strcmp(row->group, "text") == 0;
+        const bool is_fact = strcmp(row->group, "generation") == 0 || strcmp(row->group, "text") == 0 ||
+                             strcmp(row->group, "decoding") == 0;
         if (is_fact && (row->commands >> CDP_BATCH & 1u))
             cJSON_AddItemToObject(facts, row->name, value_of(o, row));
     }

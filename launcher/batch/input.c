@@ -107,6 +107,7 @@ static cdp_status end_line(pass *p, size_t n_newline) {
             st = cdp_line_identify(&line, p->in->text, p->n, p->number);
         if (st == CDP_OK || st == CDP_BAD_DATA) {
             const bool has_id = line.id != NULL;
+            p->in->names_decoding |= line.names_decoding;
             cdp_error_clear();
             st = cdp_ledger_add(&p->in->ledger,
                                 has_id ? cdp_id_hash(line.id, strlen(line.id)) : cdp_line_hash(p->number),

@@ -20,7 +20,8 @@ typedef struct cdp_input {
     uint64_t size; /* bytes */
     cdp_hash hash; /* of all of them */
     cdp_ledger ledger;
-    char *text; /* the line read last */
+    bool names_decoding; /* some line says itself how it is to be decoded */
+    char *text;          /* the line read last */
     size_t room;
 } cdp_input;
 

@@ -50,6 +50,15 @@ static const struct member {
     {"seed", OPTION, "seed", ANY},
     {"stop", OPTION, "stop", ANY},
     {"ignore_eos", OPTION, "ignore-eos", ANY},
+    {"decoding", OPTION, "decoding", ANY},
+    {"tap_window", OPTION, "tap-window", ANY},
+    {"cd_method", OPTION, "cd-method", ANY},
+    {"cd_p", OPTION, "cd-p", ANY},
+    {"cd_lazy", OPTION, "cd-lazy", ANY},
+    {"dola_layers", OPTION, "dola-layers", ANY},
+    {"relative_top", OPTION, "relative-top", ANY},
+    {"dola_js", OPTION, "dola-js", ANY},
+    {"dola_norm", OPTION, "dola-norm", ANY},
     {"logprobs", OPTION, "logprobs", OWN | COMPLETION},
     {"logprobs", SWITCH, NULL, CHAT},
     {"top_logprobs", OPTION, "logprobs", CHAT},
@@ -111,7 +120,9 @@ cdp_status cdp_line_identify(cdp_line *out, const char *text, size_t n, uint32_t
         return cdp_fail(CDP_BAD_DATA, "%s: expected an object, as in {\"id\": \"a1\", \"prompt\": \"...\"}",
                         name);
     const cJSON *url = cdp_json_get(out->tree, "url"), *id = cdp_json_get(out->tree, "custom_id");
-    const bool is_openai = id != NULL || url != NULL || cdp_json_get(out->tree, "body") != NULL;
+    const cJSON *body = cdp_json_get(out->tree, "body");
+    const bool is_openai = id != NULL || url != NULL || body != NULL;
+    out->names_decoding = cdp_json_get(is_openai ? body : out->tree, "decoding") != NULL;
     if (is_openai)
         out->form = cJSON_IsString(url) && strcmp(url->valuestring, "/v1/completions") == 0
                         ? CDP_LINE_COMPLETION
@@ -160,6 +171,11 @@ static cdp_status set_option(cdp_line *line, const option_row *row, const cJSON 
             return refuse(line, item, "true or false");
         return cdp_option_set(&line->options, row, place_of(line, item->string).text,
                               cJSON_IsTrue(item) ? "1" : "0");
+    }
+    if (strcmp(row->name, "tap-window") == 0 && cJSON_IsNumber(item) && cdp_json_is_whole(item)) {
+        /* The option holds a text, all or digits, and keeps no copy. */
+        snprintf(line->window, sizeof line->window, "%.0f", item->valuedouble);
+        return cdp_option_set(&line->options, row, place_of(line, item->string).text, line->window);
     }
     if (row->kind == OPTION_TEXT || row->kind == OPTION_CHOICE) {
         if (!cJSON_IsString(item))

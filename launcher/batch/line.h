@@ -33,6 +33,8 @@ typedef struct cdp_line {
     const char *id;          /* NULL: none could be read */
     bool id_is_number;       /* written without quotes */
     char digits[24];         /* of such an id, or of the line's number where there is no id */
+    bool names_decoding;     /* it says itself how it is to be decoded: known once identified */
+    char window[24];         /* tap_window by its digits */
     const char *model;       /* of an OpenAI body, NULL */
     const char *prompt;      /* one of these three */
     const cJSON *prompt_ids; /* an array */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "launcher/batch/record_openai.h"
+#include "launcher/jobs/layers.h"
 #include "planner/json.h"
 
 static const cdp_json_limits limits = {1u << 30, 64u << 20, 64, false, CDP_BAD_DATA};
@@ -66,6 +67,10 @@ cdp_status cdp_record_answer(cdp_record *out, const cdp_line *line, const cdp_co
     if (c->logprobs != NULL) {
         fputs(", ", to);
         cdp_write_logprobs(to, c);
+    }
+    if (c->choice != NULL) {
+        fputs(", ", to);
+        cdp_write_layers(to, c);
     }
     if (has_hash)
         fprintf(to, ", \"logits_hash\": \"%016" PRIx64 "\"", c->logits_hash);

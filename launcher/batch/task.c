@@ -96,6 +96,7 @@ static cdp_status submit(cdp_task *task, bool is_alone) {
     cdp_completion_request request = {.id = line->id,
                                       .prompt = task->prompt.ids,
                                       .n_prompt = task->prompt.n_ids,
+                                      .decoding = &task->decoding,
                                       .stops = line->options.stops,
                                       .n_stops = line->options.n_stops,
                                       .ignores_eos = line->options.ignore_eos,
@@ -103,6 +104,7 @@ static cdp_status submit(cdp_task *task, bool is_alone) {
                                       .of = task};
     CDP_TRY(cdp_completion_limit(&request.limit, request.n_prompt, line->options.max_new_tokens,
                                  batch->run->plan->run.ctx));
+    CDP_TRY(cdp_decoding_settle(&task->decoding, line->options.decoding, &line->options, batch->run->card));
     cdp_sampling_settle(&request.sampling, &line->options, &batch->given, batch->run->card->vocab);
     CDP_TRY(cdp_journal_start(&batch->journal, line->number, is_alone));
     task->is_busy = true;

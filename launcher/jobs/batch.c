@@ -12,6 +12,15 @@
 
 enum { DEFAULT_MAX_BATCH = 16 };
 
+/* Room for what lines may look at: where one of them chooses for itself, for any choice. */
+static cdp_status settle_taps(const cdp_batch *batch, cdp_run *run, const cdp_sampling *sampling) {
+    cdp_decoding decoding;
+    CDP_TRY(cdp_decoding_settle(&decoding, batch->options->decoding, batch->options, run->card));
+    cdp_decoding_say(&decoding, sampling->repetition_penalty);
+    run->n_taps = batch->input.names_decoding ? run->card->n_layers : decoding.n_taps;
+    return CDP_OK;
+}
+
 static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
     cdp_batch *batch = of;
     CDP_TRY(cdp_batch_open(batch, run));
@@ -21,6 +30,7 @@ static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
     cdp_sampling sampling;
     cdp_sampling_settle(&sampling, batch->options, &batch->given, run->card->vocab);
     cdp_sampling_note(&sampling);
+    CDP_TRY(settle_taps(batch, run, &sampling));
     cdp_status_file_enter(&batch->status, "loading");
     return CDP_OK;
 }

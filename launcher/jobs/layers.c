@@ -112,11 +112,11 @@ void cdp_write_layers(FILE *to, const cdp_completion *c) {
     fprintf(to, "\"decoding\": \"%s\", ",
             c->request.decoding->kind == CDP_DECODING_DOLA ? "dola" : "conservative-dynamic");
     cdp_write_ids(to, "selected_layers", log->selected, (size_t)log->n_tokens);
-    if (c->request.keeps_layers) {
-        write_table(to, c, "layer_entropies", write_nats);
-        write_table(to, c, "all_layer_tokens", write_argmax_text);
-        write_table(to, c, "all_layer_token_ids", write_argmax);
-    }
+    if (!c->request.keeps_layers)
+        return;
+    write_table(to, c, "layer_entropies", write_nats);
+    write_table(to, c, "all_layer_tokens", write_argmax_text);
+    write_table(to, c, "all_layer_token_ids", write_argmax);
     fputs(", \"generated_text\": ", to);
     cdp_write_text_value(to, c);
     fputs(", ", to);

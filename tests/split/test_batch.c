@@ -56,6 +56,11 @@ static char *make_line(test_random *r, int i) {
                 test_random_below(r, 1000));
     if (i % 5 == 2)
         fputs(",\"logprobs\":2", to);
+    if (i % 4 == 3) /* layers of their own, between plain lines */
+        fprintf(to, ",\"decoding\":\"conservative-dynamic\",\"tap_window\":%d,\"cd_p\":0.8,\"cd_lazy\":%s",
+                1 + test_random_below(r, 6), i % 8 == 3 ? "true" : "false");
+    if (i % 9 == 4)
+        fputs(",\"decoding\":\"dola\",\"dola_layers\":\"high\"", to);
     fputs(i == 11 ? ",\"temprature\":1}" : is_openai ? "}}" : "}", to);
     fclose(to);
     return text;
@@ -142,7 +147,8 @@ static uint64_t budget_for(int np, int max_batch, int chunk, int n_blocks) {
                                .ctx = CTX,
                                .max_batch = max_batch,
                                .chunk = chunk,
-                               .n_ranks = np};
+                               .n_ranks = np,
+                               .n_taps = card.n_layers};
     return cdp_memory_stage(&card, &run, 0, layers_of_rank_0[np], true, n_blocks).total;
 }
 

@@ -61,7 +61,16 @@ static void test_own_form(void **state) {
     assert_int_equal(o->n_stops, 2); /* the line's stand in the place of the run's */
     assert_string_equal(o->stops[1], "q");
     cdp_line_close(&line);
+    accepted(&line, "{\"prompt\":\"x\",\"decoding\":\"conservative-dynamic\",\"tap_window\":12,\"cd_p\":0.5,"
+                    "\"cd_lazy\":true,\"cd_method\":\"trough-m1\"}");
+    assert_true(line.names_decoding);
+    assert_string_equal(line.options.decoding, "conservative-dynamic");
+    assert_string_equal(line.options.tap_window, "12");
+    assert_string_equal(line.options.cd_method, "trough-m1");
+    assert_true(line.options.cd_p == 0.5 && line.options.cd_lazy);
+    cdp_line_close(&line);
     accepted(&line, "{\"prompt_ids\":[1,2],\"stop\":null,\"temperature\":null}");
+    assert_false(line.names_decoding);
     assert_string_equal(line.id, "7"); /* its number */
     assert_non_null(line.prompt_ids);
     assert_int_equal(line.options.n_stops, 1);
