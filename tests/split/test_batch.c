@@ -99,6 +99,29 @@ static int teardown(void **state) {
     return 0;
 }
 
+/* A line that chose its decoding got it, and no other did. */
+static void test_lines_choose(void **state) {
+    (void)state;
+    for (int i = 0; i < N_LINES; i++) {
+        char id[16];
+        snprintf(id, sizeof id, "k%d", i);
+        const cJSON *record = golden_get(alone, id);
+        const cJSON *named = cJSON_GetObjectItemCaseSensitive(record, "decoding");
+        if (cJSON_GetObjectItemCaseSensitive(record, "token_ids") == NULL)
+            continue; /* refused, or in OpenAI's form, which has no member for it */
+        const char *want = strstr(lines[i], "\"dola\"") != NULL       ? "dola"
+                           : strstr(lines[i], "\"decoding\"") != NULL ? "conservative-dynamic"
+                                                                      : NULL;
+        if (want == NULL) {
+            assert_null(named);
+            continue;
+        }
+        assert_string_equal(named->valuestring, want);
+        assert_int_equal(cJSON_GetArraySize(golden_get(record, "selected_layers")),
+                         cJSON_GetArraySize(golden_get(record, "token_ids")));
+    }
+}
+
 static void test_alone_is_generate(void **state) {
     (void)state;
     int n_compared = 0;
@@ -202,6 +225,7 @@ static void test_few_blocks(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_lines_choose),
         cmocka_unit_test(test_alone_is_generate),
         cmocka_unit_test(test_company),
         cmocka_unit_test(test_few_blocks),

@@ -255,6 +255,23 @@ static void test_dola_steps(void **state) {
     assert_true(golden_lines(DATA("dola_step.jsonl"), check_step, NULL) == 42);
 }
 
+/* Of candidates that differ equally much the lowest is taken, though it comes last. */
+static void test_equal_candidates(void **state) {
+    (void)state;
+    static const float final[3] = {2, 0, 1}, early[3] = {0, 1, 0};
+    const cdp_decoding decoding = {
+        .kind = CDP_DECODING_DOLA, .n_layers = 6, .vocab = 3, .n_taps = 3, .relative_top = 0.1};
+    cdp_choice *choice;
+    int ask = CDP_ASK_NOTHING;
+    assert_int_equal(cdp_choice_open(&choice, &decoding, 0, "", 1, false), CDP_OK);
+    cdp_choice_state(choice, 1, 6, final, &ask);
+    for (int state_number = 5; state_number > 0; state_number -= 2)
+        cdp_choice_state(choice, 1, state_number, early, &ask);
+    cdp_choice_row(choice);
+    assert_int_equal(cdp_choice_log(choice)->selected[0], 1);
+    cdp_choice_close(choice);
+}
+
 /* How a choice asks
  * ------------------------------------------------------------------------------------------ */
 
@@ -370,6 +387,7 @@ int main(void) {
         cmocka_unit_test(test_entropy_of_a_real_vocabulary),
         cmocka_unit_test(test_candidates),
         cmocka_unit_test(test_dola_steps),
+        cmocka_unit_test(test_equal_candidates),
         cmocka_unit_test(test_choice_asks),
         cmocka_unit_test(test_settled_taps),
     };
