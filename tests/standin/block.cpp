@@ -398,7 +398,7 @@ void standin_block_meet(const char *file, int line) {
             thread *const other = &m.threads[(size_t)t];
             if (other->state != AT_BARRIER)
                 continue;
-            if (other->line != line || strcmp(other->file, file) != 0) {
+            if (other->line != line || other->file != file) {
                 char place[256];
                 name_place(place, sizeof place);
                 standin_report("%s:%d: %s: thread %d is at this barrier, thread %d at that of line %d", file,
@@ -439,13 +439,17 @@ void standin_warp_meet(const char *what, unsigned mask, const void *in, void *ou
     set_ready(me, false);
     w->waiting |= 1u << lane;
     if ((w->waiting & mask) == mask) {
-        const void *ins[WARP] = {};
-        void *outs[WARP] = {};
-        int extras[WARP] = {};
+        const void *ins[WARP];
+        void *outs[WARP];
+        int extras[WARP];
+        if (mask != 0xffffffffu)
+            for (int l = 0; l < WARP; l++)
+                ins[l] = nullptr, outs[l] = nullptr, extras[l] = 0;
         for (unsigned rest = mask; rest != 0; rest &= rest - 1) {
             const int l = __builtin_ctz(rest);
             const thread &other = m.threads[(size_t)(base + l)];
-            if (other.mask != mask || other.line != line || strcmp(other.what, what) != 0)
+            /* One place in the source is one text in memory. */
+            if (other.mask != mask || other.line != line || other.what != what || other.file != file)
                 refuse_mask(what, mask, 1u << l, "wait elsewhere or with another mask", file, line);
             ins[l] = other.in, outs[l] = other.out, extras[l] = other.extra;
             if (combine == standin_combine_shuffle && (mask >> (extras[l] & 31) & 1) == 0)

@@ -1,0 +1,220 @@
+/* The program at --device cuda, on fake GPUs of unequal size, as people and scripts use it: any np, the plan
+ * that was foretold, memory as planned, machines without a driver, and every fault of a GPU or a link.
+ *
+ * What it catches: bits that depend on where the layers are cut, a plan that differs from `plan --gpus`,
+ * memory nobody planned, a rank that stays behind when a GPU fails, a link that corrupts or never comes up.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/support/data.h"
+#include "tests/support/golden.h"
+
+#define UNEQUAL "STANDIN_GPUS=3G,2G/1G,2G"
+
+static const double START_S = 20.0; /* mpirun and its ranks on a busy machine */
+
+/* A run of a small model on np ranks; more words may follow. */
+static test_run *make_run(int np, const char *gpus) {
+    test_run *run = test_run_open(90.0);
+    if (np > 1)
+        test_run_mpirun(run, np);
+    test_run_add(run, CDPIPE_STANDIN_BIN, "--model", test_path("tests/golden/models/llama"), "--device",
+                 "cuda", "--prompt-ids", "5,9,31,7,22,3", "--temperature", "0", "--max-new-tokens", "6",
+                 "--ignore-eos", "--json", NULL);
+    test_run_env(run, gpus);
+    return run;
+}
+
+static cJSON *result_of(test_run *run) {
+    cJSON *json = run->exit_code == 0 ? cJSON_Parse(run->out) : NULL;
+    if (json == NULL)
+        fail_msg("exit %d, stdout \"%.200s\", stderr:\n%.3000s", run->exit_code, run->out, run->err);
+    return json;
+}
+
+static const char *text_of(const cJSON *json, const char *key) {
+    return golden_get(json, key)->valuestring;
+}
+
+static double number_of(const cJSON *json, const char *key) {
+    return golden_get(json, key)->valuedouble;
+}
+
+/* Every rank took exactly its slab and used all of it, and never more than the plan. */
+static void check_memory(const cJSON *json) {
+    const cJSON *rank;
+    cJSON_ArrayForEach(rank, golden_get(json, "ranks")) {
+        assert_true(number_of(rank, "slab_bytes") > 0);
+        assert_true(number_of(rank, "slab_used_bytes") == number_of(rank, "slab_bytes"));
+        assert_true(number_of(rank, "peak_bytes") <= number_of(rank, "planned_bytes"));
+    }
+}
+
+static void test_any_np(void **state) {
+    (void)state;
+    static const struct {
+        int np;
+        const char *road, *order;
+    } ways[] = {{1, "auto", "ascending"},
+                {2, "nccl", "descending"},
+                {3, "nccl", "shuffled:5"},
+                {3, "mpi", "ascending"}};
+    enum { N = sizeof ways / sizeof ways[0] };
+    static const char *const dtypes[] = {"bf16", "fp32"};
+    for (int d = 0; d < 2; d++) {
+        char hash[32] = "";
+        for (int i = 0; i < N; i++) {
+            char order[64];
+            snprintf(order, sizeof order, "STANDIN_ORDER=%s", ways[i].order);
+            test_run *run = make_run(ways[i].np, UNEQUAL);
+            test_run_add(run, "--road", ways[i].road, "--dtype", dtypes[d], NULL);
+            test_run_env(run, order);
+            test_run_go(run);
+            cJSON *json = result_of(run);
+            check_memory(json);
+            if (i == 0)
+                snprintf(hash, sizeof hash, "%s", text_of(json, "logits_hash"));
+            if (strcmp(hash, text_of(json, "logits_hash")) != 0)
+                fail_msg("%s, np %d, road %s: logits %s, np 1 has %s", dtypes[d], ways[i].np, ways[i].road,
+                         text_of(json, "logits_hash"), hash);
+            cJSON_Delete(json);
+            assert_int_equal(test_run_left(run), 0);
+            test_run_close(run);
+        }
+    }
+}
+
+/* The plan of a run on GPUs is the one that `plan --gpus` foretells from their free memory. */
+static void test_same_plan(void **state) {
+    (void)state;
+    test_run *foretell = test_run_open(30);
+    test_run_add(foretell, CDPIPE_STANDIN_BIN, "plan", "--model", test_path("tests/golden/models/llama"),
+                 "--gpus", "3GiB,1GiB,2GiB", "--ctx", "12", "--json", NULL);
+    test_run_env(foretell, "STANDIN_GPUS=none");
+    test_run_go(foretell);
+    cJSON *plan = result_of(foretell);
+    test_run *run = make_run(3, UNEQUAL);
+    test_run_go(run);
+    cJSON *json = result_of(run);
+    const cJSON *want = golden_get(plan, "stages"), *got = golden_get(golden_get(json, "plan"), "stages");
+    assert_int_equal(cJSON_GetArraySize(got), 3);
+    static const char *const keys[] = {"first_layer",   "end_layer",     "free_bytes",
+                                       "budget_bytes",  "weights_bytes", "kv_bytes",
+                                       "scratch_bytes", "context_bytes", "total_bytes"};
+    for (int i = 0; i < 3; i++)
+        for (size_t k = 0; k < sizeof keys / sizeof keys[0]; k++) {
+            const double w = number_of(cJSON_GetArrayItem(want, i), keys[k]),
+                         g = number_of(cJSON_GetArrayItem(got, i), keys[k]);
+            if (g != w)
+                fail_msg("rank %d: %s is %.0f, plan --gpus says %.0f", i, keys[k], g, w);
+        }
+    cJSON_Delete(json);
+    cJSON_Delete(plan);
+    test_run_close(run);
+    test_run_close(foretell);
+}
+
+/* One command and what it must say; NULL words end the list. */
+static void expect(const char *const *words, const char *env, int code, const char *says) {
+    test_run *run = test_run_open(30);
+    test_run_add(run, CDPIPE_STANDIN_BIN, NULL);
+    for (; *words != NULL; words++)
+        test_run_add(run, *words, NULL);
+    test_run_env(run, env);
+    test_run_go(run);
+    if (run->exit_code != code || (strstr(run->err, says) == NULL && strstr(run->out, says) == NULL))
+        fail_msg("%s: exit %d, expected %d and \"%s\"\n%s%s", env, run->exit_code, code, says, run->out,
+                 run->err);
+    test_run_close(run);
+}
+
+static void test_no_driver(void **state) {
+    (void)state;
+    const char *const model = test_path("tests/golden/models/llama");
+    expect((const char *[]){"--device", "cuda", "--model", model, "--prompt-ids", "1", NULL},
+           "STANDIN_GPUS=none", 69, "driver");
+    expect((const char *[]){"--device", "cpu", "--model", model, "--prompt-ids", "1", "--max-new-tokens", "1",
+                            NULL},
+           "STANDIN_GPUS=none", 0, "cpu");
+    expect((const char *[]){"devices", NULL}, "STANDIN_GPUS=none", 0, "driver");
+    expect((const char *[]){"devices", NULL}, UNEQUAL, 0, "GPU-5354414e-4449-4e00-0000-000000000002");
+}
+
+/* A GPU that has too little: known before anything is loaded. */
+static void test_too_small(void **state) {
+    (void)state;
+    expect((const char *[]){"--device", "cuda", "--model", test_path("tests/golden/models/llama"),
+                            "--prompt-ids", "1", NULL},
+           "STANDIN_GPUS=2G/600M", 69, "budget");
+}
+
+typedef struct gpu_fault {
+    int np;
+    const char *fault; /* of STANDIN_FAULT, or of CDPIPE_FAULT */
+    int code;
+    const char *says;
+} gpu_fault;
+
+static const gpu_fault faults[] = {
+    /* plan that lies, allocations that fail */
+    {1, "STANDIN_FAULT=0:malloc:memory:3", 71, "no room"},
+    {3, "STANDIN_FAULT=2:malloc:memory:5", 71, "rank 2"},
+    {2, "STANDIN_FAULT=1:host:memory", 71, "rank 1"},
+    /* sticky errors: a kernel early and late, a dead context seen by a query, a launch that is refused */
+    {1, "STANDIN_FAULT=0:launch:sticky:1", 70, "cudaErrorLaunchFailure"},
+    {2, "STANDIN_FAULT=1:launch:sticky:25", 70, "cudaErrorLaunchFailure"},
+    {3, "STANDIN_FAULT=0:launch:sticky:40", 70, "cudaErrorLaunchFailure"},
+    {2, "STANDIN_FAULT=1:sync:sticky:40", 70, "cudaErrorECCUncorrectable"},
+    {2, "STANDIN_FAULT=0:launch:refused:20", 70, "cudaErrorLaunchOutOfResources"},
+    /* links: a byte that changes, a peer that never comes up, one that dies */
+    {2, "STANDIN_FAULT=0:nccl-send:corrupt", 0, "nccl"},
+    {3, "STANDIN_FAULT=1:nccl-init:absent", 0, "nccl"},
+    {2, "STANDIN_FAULT=1:nccl-init:refused", 0, "nccl"},
+    {2, "CDPIPE_FAULT=1:step:kill9:3", 137, ""},
+    {3, "CDPIPE_FAULT=2:step:kill9:2", 137, ""},
+};
+enum { N_FAULTS = sizeof faults / sizeof faults[0], AT_ONCE = 3 };
+
+static void check_fault(const gpu_fault *f, test_run *run) {
+    const bool is_killed = f->code == 137;
+    if (run->timed_out || run->elapsed_s > START_S + 10)
+        fail_msg("%s: took %.1f s\n%s", f->fault, run->elapsed_s, run->err);
+    if (run->exit_code != f->code && !(is_killed && run->exit_code == 70))
+        fail_msg("%s, np %d: exit %d, expected %d\n%s", f->fault, f->np, run->exit_code, f->code, run->err);
+    if (strstr(run->err, f->says) == NULL)
+        fail_msg("%s, np %d: does not say \"%s\"\n%s", f->fault, f->np, f->says, run->err);
+    assert_int_equal(test_run_left(run), 0);
+}
+
+static void test_faults(void **state) {
+    (void)state;
+    for (int i = 0; i < N_FAULTS; i += AT_ONCE) {
+        test_run *runs[AT_ONCE] = {NULL};
+        int n = 0;
+        for (; n < AT_ONCE && i + n < N_FAULTS; n++) {
+            runs[n] = make_run(faults[i + n].np, UNEQUAL);
+            test_run_add(runs[n], "--step-timeout", "10", NULL);
+            test_run_env(runs[n], faults[i + n].fault);
+            test_run_start(runs[n]);
+        }
+        test_run_wait_all(runs, n);
+        for (int k = 0; k < n; k++) {
+            check_fault(&faults[i + k], runs[k]);
+            test_run_close(runs[k]);
+        }
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_any_np),    cmocka_unit_test(test_same_plan), cmocka_unit_test(test_no_driver),
+        cmocka_unit_test(test_too_small), cmocka_unit_test(test_faults),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
