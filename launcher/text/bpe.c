@@ -39,23 +39,35 @@ int cdp_char_byte(uint32_t code) {
     return code == 256 + 33 + 34 ? 173 : -1;
 }
 
+/* A table of so many slots with the merges that are there. */
+static cdp_status make_table(cdp_bpe *bpe, uint32_t n_slots) {
+    cdp_merge *old = bpe->table;
+    const uint32_t n_old = bpe->n_slots;
+    cdp_merge *table = malloc(n_slots * sizeof *table);
+    if (table == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for %u merges", n_slots / 2);
+    memset(table, 0xFF, n_slots * sizeof *table); /* all slots free */
+    bpe->table = table;
+    bpe->n_slots = n_slots;
+    for (uint32_t i = 0; i < n_old; i++)
+        if (old[i].pair != CDP_FREE_SLOT)
+            table[cdp_merge_slot(bpe, (int32_t)(old[i].pair >> 32), (int32_t)(uint32_t)old[i].pair)] = old[i];
+    free(old);
+    return CDP_OK;
+}
+
 static int32_t find_fallback(const cdp_vocabulary *vocabulary, int byte) {
     static const char digits[] = "0123456789ABCDEF";
     const char text[] = {'<', '0', 'x', digits[byte >> 4], digits[byte & 15], '>'};
     return cdp_vocabulary_find(vocabulary, text, sizeof text);
 }
 
-cdp_status cdp_bpe_open(cdp_bpe *out, const cdp_vocabulary *vocabulary, bool is_byte_level, size_t n_merges) {
-    *out =
-        (cdp_bpe){.n_slots = 64, .vocabulary = vocabulary, .is_byte_level = is_byte_level, .unknown_id = -1};
-    while (out->n_slots < 2 * n_merges)
-        out->n_slots *= 2;
-    out->table = malloc(out->n_slots * sizeof *out->table);
+cdp_status cdp_bpe_open(cdp_bpe *out, const cdp_vocabulary *vocabulary, bool is_byte_level) {
+    *out = (cdp_bpe){.vocabulary = vocabulary, .is_byte_level = is_byte_level, .unknown_id = -1};
+    CDP_TRY(make_table(out, 256));
     out->borders = calloc(CDP_BORDER_BITS / 8, 1);
-    if (out->table == NULL || out->borders == NULL)
-        return cdp_fail(CDP_SYSTEM, "no memory for %zu merges", n_merges);
-    for (uint32_t i = 0; i < out->n_slots; i++)
-        out->table[i].pair = CDP_FREE_SLOT;
+    if (out->borders == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for merges");
     for (int byte = 0; byte < 256; byte++) {
         const char ascii = (char)byte;
         out->byte_lengths[byte] = (unsigned char)cdp_byte_char((unsigned char)byte, out->byte_chars[byte]);
@@ -93,15 +105,18 @@ static uint32_t unit_at(const cdp_bpe *bpe, const char *text, size_t begin, size
     return bpe->is_byte_level ? (uint32_t)cdp_char_byte(code) : code;
 }
 
-void cdp_bpe_add(cdp_bpe *bpe, int32_t left, int32_t right, int32_t rank, int32_t product) {
+cdp_status cdp_bpe_add(cdp_bpe *bpe, int32_t left, int32_t right, int32_t rank, int32_t product) {
     size_t n_left, n_right;
     const char *a = cdp_vocabulary_text(bpe->vocabulary, left, &n_left),
                *b = cdp_vocabulary_text(bpe->vocabulary, right, &n_right);
     const size_t last = cdp_utf8_before((const unsigned char *)a, n_left);
     const uint32_t bit = border_of(unit_at(bpe, a, last, n_left), unit_at(bpe, b, 0, n_right));
     bpe->borders[bit / 8] |= (unsigned char)(1u << bit % 8);
+    if (2 * ++bpe->n_merges > bpe->n_slots)
+        CDP_TRY(make_table(bpe, 2 * bpe->n_slots));
     bpe->table[cdp_merge_slot(bpe, left, right)] =
         (cdp_merge){(uint64_t)(uint32_t)left << 32 | (uint32_t)right, rank, product};
+    return CDP_OK;
 }
 
 /* The id of one character, -1 when it is unknown. */

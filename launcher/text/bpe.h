@@ -19,7 +19,7 @@ enum { CDP_BORDER_BITS = 1 << 20 };
 typedef struct cdp_bpe {
     const cdp_vocabulary *vocabulary;
     cdp_merge *table; /* open addressing */
-    uint32_t n_slots;
+    uint32_t n_slots, n_merges;
     bool is_byte_level;    /* one symbol a byte, else one a character */
     bool ignores_merges;   /* a piece that is in the vocabulary is taken whole */
     bool fuses_unknown;    /* a run of unknown characters is one unknown id */
@@ -50,11 +50,11 @@ typedef struct cdp_bpe_work {
 void cdp_bpe_work_free(cdp_bpe_work *work);
 
 /* The tables are empty at first; flags and unknown_id are the caller's to set. */
-cdp_status cdp_bpe_open(cdp_bpe *out, const cdp_vocabulary *vocabulary, bool is_byte_level, size_t n_merges);
+cdp_status cdp_bpe_open(cdp_bpe *out, const cdp_vocabulary *vocabulary, bool is_byte_level);
 void cdp_bpe_close(cdp_bpe *bpe);
 
 /* The merge of `rank`; of two with the same pair the last one counts, as in the reference. */
-void cdp_bpe_add(cdp_bpe *bpe, int32_t left, int32_t right, int32_t rank, int32_t product);
+cdp_status cdp_bpe_add(cdp_bpe *bpe, int32_t left, int32_t right, int32_t rank, int32_t product);
 
 /* Append the ids of a piece of n > 0 bytes, valid UTF-8 where symbols are characters. */
 cdp_status cdp_bpe_encode(const cdp_bpe *bpe, cdp_bpe_work *work, const char *piece, size_t n, cdp_ids *ids);

@@ -107,10 +107,8 @@ static cdp_status read_unknown(cdp_bpe *bpe, const char *name, const cJSON *unkn
 
 static cdp_status read_model(cdp_tokenizer *t, const char *name, const cJSON *model, const char *text,
                              const cdp_big_values *big) {
-    size_t n_merges = 0;
     CDP_TRY(cdp_vocab_file_read(&t->vocabulary, name, text, big->vocab));
-    CDP_TRY(cdp_merges_file_count(name, text, big->merges, &n_merges));
-    CDP_TRY(cdp_bpe_open(&t->bpe, &t->vocabulary, t->pretokenizer.is_byte_level, n_merges));
+    CDP_TRY(cdp_bpe_open(&t->bpe, &t->vocabulary, t->pretokenizer.is_byte_level));
     CDP_TRY(cdp_json_bool(model, name, "ignore_merges", &t->bpe.ignores_merges));
     CDP_TRY(cdp_json_bool(model, name, "fuse_unk", &t->bpe.fuses_unknown));
     CDP_TRY(cdp_json_bool(model, name, "byte_fallback", &t->bpe.falls_back));
@@ -170,27 +168,41 @@ static cdp_status fill(cdp_tokenizer *t, const char *name, const char *text, con
     return build_bytes(t, name);
 }
 
-/* The tree of everything but the two big values, whose inside is white space in it. */
-static cdp_status parse_rest(cJSON **out, const char *name, const char *text, size_t n,
-                             const cdp_big_values *big) {
-    const cdp_span spans[] = {big->vocab, big->merges};
-    char *rest = malloc(n + 1);
-    if (rest == NULL)
-        return cdp_fail(CDP_SYSTEM, "%s: no memory for %zu bytes of JSON", name, n);
-    memcpy(rest, text, n);
-    rest[n] = '\0';
-    for (int i = 0; i < 2; i++)
+/* Append text[begin, end) without the inside of the two big values: nothing is left of it, or white space. */
+static void add_rest(cdp_bytes *out, const char *text, size_t n, const cdp_big_values *big, bool as_blanks) {
+    const bool vocab_first = big->vocab.begin < big->merges.begin;
+    const cdp_span spans[] = {vocab_first ? big->vocab : big->merges, vocab_first ? big->merges : big->vocab};
+    size_t at = 0;
+    for (int i = 0; i < 2; i++) {
+        if (spans[i].end == 0)
+            continue;
+        cdp_bytes_add(out, text + at, spans[i].begin + 1 - at);
+        at = as_blanks ? spans[i].begin + 1 : spans[i].end - 1;
+    }
+    cdp_bytes_add(out, text + at, n - at);
+    for (int i = 0; as_blanks && !out->is_failed && i < 2; i++)
         if (spans[i].end > 0)
-            memset(rest + spans[i].begin + 1, ' ', spans[i].end - spans[i].begin - 2);
-    const cdp_status st = cdp_json_parse(out, name, rest, n, &cdp_json_tokenizer_limits);
-    free(rest);
+            memset(out->data + spans[i].begin + 1, ' ', spans[i].end - spans[i].begin - 2);
+}
+
+static cdp_status parse_rest(cJSON **out, const char *name, const char *text, size_t n,
+                             const cdp_big_values *big, bool as_blanks) {
+    cdp_bytes rest = {0};
+    add_rest(&rest, text, n, big, as_blanks);
+    const cdp_status st = rest.is_failed
+                              ? cdp_fail(CDP_SYSTEM, "%s: no memory for %zu bytes of JSON", name, n)
+                              : cdp_json_parse(out, name, rest.data, rest.n, &cdp_json_tokenizer_limits);
+    free(rest.data);
     return st;
 }
 
 cdp_status cdp_tokenizer_fill(cdp_tokenizer *t, const char *name, const char *text, size_t n) {
     const cdp_big_values big = cdp_vocab_file_find(text, n);
     cJSON *root = NULL;
-    CDP_TRY(parse_rest(&root, name, text, n, &big));
+    if (parse_rest(&root, name, text, n, &big, false) != CDP_OK) {
+        cdp_error_clear(); /* once more, so that the message counts the bytes of the file */
+        CDP_TRY(parse_rest(&root, name, text, n, &big, true));
+    }
     const cdp_status st = fill(t, name, text, root, &big);
     cJSON_Delete(root);
     return st;

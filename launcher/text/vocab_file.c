@@ -132,18 +132,6 @@ cdp_status cdp_vocab_file_read(cdp_vocabulary *out, const char *name, const char
     return st;
 }
 
-cdp_status cdp_merges_file_count(const char *name, const char *text, cdp_span merges, size_t *n_out) {
-    cdp_walk walk = {.name = name, .text = text, .n = merges.end, .at = merges.begin};
-    *n_out = 0;
-    CDP_TRY(cdp_walk_expect(&walk, '['));
-    for (bool more = !cdp_walk_takes(&walk, ']'); more;) {
-        CDP_TRY(cdp_walk_skip(&walk));
-        CDP_TRY(cdp_walk_more(&walk, ']', &more));
-        ++*n_out;
-    }
-    return CDP_OK;
-}
-
 /* A merge as it is read: both parts, one behind the other, and where the first ends. */
 typedef struct parts {
     cdp_bytes joined;
@@ -200,8 +188,7 @@ static cdp_status add_merge(cdp_bpe *bpe, const cdp_walk *walk, const parts *p) 
     if (left < 0 || right < 0 || product < 0)
         return cdp_fail(CDP_BAD_MODEL, "%s: merge %d: \"%s\" or a part of it is not in the vocabulary",
                         walk->name, p->rank, cdp_escape(shown, sizeof shown, text, p->joined.n));
-    cdp_bpe_add(bpe, left, right, p->rank, product);
-    return CDP_OK;
+    return cdp_bpe_add(bpe, left, right, p->rank, product);
 }
 
 static cdp_status each_merge(cdp_walk *walk, cdp_bpe *bpe, parts *p) {

@@ -23,8 +23,5 @@ cdp_status cdp_vocab_file_count(const char *name, const char *text, cdp_span voc
 /* All tokens; a text or an id that comes twice is refused. */
 cdp_status cdp_vocab_file_read(cdp_vocabulary *out, const char *name, const char *text, cdp_span vocab);
 
-/* Entries of an array. */
-cdp_status cdp_merges_file_count(const char *name, const char *text, cdp_span merges, size_t *n_out);
-
 /* All merges, in the order of their ranks. Parts and product have to be in the vocabulary. */
 cdp_status cdp_merges_file_read(cdp_bpe *bpe, const char *name, const char *text, cdp_span merges);

@@ -50,7 +50,7 @@ static void open_model(model *m, test_random *random, int n_letters, bool is_byt
         if (cdp_vocabulary_find(&m->vocabulary, text, n_a + n_b) < 0)
             assert_int_equal(cdp_vocabulary_set(&m->vocabulary, n++, text, n_a + n_b), CDP_OK);
     }
-    assert_int_equal(cdp_bpe_open(&m->bpe, &m->vocabulary, is_byte_level, MOST_MERGES), CDP_OK);
+    assert_int_equal(cdp_bpe_open(&m->bpe, &m->vocabulary, is_byte_level), CDP_OK);
     for (int id = n_letters; id < n; id++) {
         size_t n_text;
         const char *whole = cdp_vocabulary_text(&m->vocabulary, id, &n_text);
@@ -68,7 +68,8 @@ static void open_model(model *m, test_random *random, int n_letters, bool is_byt
         m->merges[other] = swapped;
     }
     for (int i = 0; i < m->n_merges; i++)
-        cdp_bpe_add(&m->bpe, m->merges[i].left, m->merges[i].right, i, m->merges[i].product);
+        assert_int_equal(cdp_bpe_add(&m->bpe, m->merges[i].left, m->merges[i].right, i, m->merges[i].product),
+                         CDP_OK);
 }
 
 static void close_model(model *m) {

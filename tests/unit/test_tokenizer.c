@@ -424,7 +424,7 @@ static const refused_case refused[] = {
     {MODEL("@,\"ab\":[256]", "\"merges\":[]"), "\"ab\""},
     {MODEL("@,\"ab\":16777215", "\"merges\":[]"), "16777215"},
     {MODEL("@", "\"merges\":[],\"merges\":[]"), "twice"},
-    {MODEL("@,\"ab\":256", "\"merges\":[\"a b\",]"), "expected a value"},
+    {MODEL("@,\"ab\":256", "\"merges\":[\"a b\",]"), "expected a string"},
     {MODEL("@,\"ab\":256", "\"merges\":[[\"a\",\"b\"],[]]"), "merge 1"},
     {MODEL("@,\"ab\":256", "\"merges\":[[[\"a\"],\"b\"]]"), "merge 0"},
     {MODEL("@,\"ab\":256", "\"merges\":[{\"a\":\"b\"}]"), "string"},
