@@ -6,6 +6,7 @@
 
 #include "launcher/jobs/jobs.h"
 #include "launcher/jobs/prompt.h"
+#include "launcher/text/buffer.h"
 #include "planner/json.h"
 
 static const cdp_json_limits line_limits = {16 << 20, 4 << 20, 8, true, CDP_BAD_DATA};
@@ -95,29 +96,59 @@ static cdp_status one_line(const cdp_tokenizer *tokenizer, const cdp_options *o,
     return st;
 }
 
+/* The next line of standard input without its end; false when there is none. Of a line that is too long only
+ * its length is right. */
+static bool next_line(cdp_bytes *line, size_t *n_out) {
+    int c;
+    line->n = *n_out = 0;
+    while ((c = getc_unlocked(stdin)) != EOF && c != '\n')
+        if (++*n_out <= line_limits.max_bytes)
+            cdp_bytes_add(line, &(char){(char)c}, 1);
+    return c != EOF || *n_out > 0;
+}
+
+static bool is_blank(const cdp_bytes *line) {
+    return line->n == 0 || strspn(line->data, " \t\r") == line->n;
+}
+
+static cdp_status answer_line(const cdp_tokenizer *tokenizer, const cdp_options *o, const cdp_bytes *line,
+                              size_t n, int number) {
+    char name[32];
+    cJSON *value = NULL;
+    const size_t n_mark = number == 1 && n >= 3 && memcmp(line->data, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
+    snprintf(name, sizeof name, "line %d", number);
+    if (n > line_limits.max_bytes)
+        return cdp_fail(CDP_BAD_DATA, "%s: %zu bytes, at most %zu are read", name, n, line_limits.max_bytes);
+    CDP_TRY(cdp_json_parse(&value, name, line->data + n_mark, n - n_mark, &line_limits));
+    const cdp_status st = one_line(tokenizer, o, value, number);
+    cJSON_Delete(value);
+    return st;
+}
+
+/* Blank lines have no answer. Each answer leaves at once: the other end of a pipe may wait for it. */
 static cdp_status all_lines(const cdp_tokenizer *tokenizer, const cdp_options *o) {
-    char *line = NULL;
-    size_t room = 0;
-    ssize_t n;
-    for (int number = 1; (n = getline(&line, &room, stdin)) >= 0; number++) {
-        char name[32];
-        snprintf(name, sizeof name, "line %d", number);
-        cJSON *value = NULL;
-        cdp_status st = cdp_json_parse(&value, name, line, (size_t)n, &line_limits);
-        if (st == CDP_OK)
-            st = one_line(tokenizer, o, value, number);
-        cJSON_Delete(value);
-        if (st == CDP_SYSTEM)
-            break;
-        if (st != CDP_OK) { /* the fault of that line alone */
+    cdp_bytes line = {0};
+    size_t n;
+    cdp_status st = CDP_OK;
+    for (int number = 1; st == CDP_OK && next_line(&line, &n); number++) {
+        if (is_blank(&line))
+            continue;
+        st = line.is_failed ? cdp_fail(CDP_SYSTEM, "line %d: no memory for %zu bytes", number, n)
+                            : answer_line(tokenizer, o, &line, n, number);
+        if (st == CDP_BAD_DATA) { /* the fault of that line alone */
             printf("{");
             print_text("error", cdp_error_message(), strlen(cdp_error_message()));
             printf("}\n");
             cdp_error_clear();
+            st = CDP_OK;
         }
+        if (st == CDP_OK && fflush(stdout) != 0)
+            st = cdp_fail(CDP_IO, "writing an answer: %s", strerror(errno));
     }
-    free(line);
-    return CDP_OK;
+    if (st == CDP_OK && ferror(stdin))
+        st = cdp_fail(CDP_NO_INPUT, "standard input: %s", strerror(errno));
+    free(line.data);
+    return st;
 }
 
 static cdp_status run(const cdp_tokenizer *tokenizer, const cdp_options *o) {
