@@ -94,10 +94,10 @@ typedef struct counts {
 
 static cdp_status count_token(void *to, const char *name, const char *text, size_t n, int32_t id) {
     counts *c = to;
-    (void)name;
     (void)text;
     (void)n;
-    c->n++;
+    if (++c->n > CDP_MAX_TEXTS)
+        return cdp_fail(CDP_BAD_MODEL, "%s: vocab: more than %d tokens", name, CDP_MAX_TEXTS);
     c->n_tokens = id >= c->n_tokens ? id + 1 : c->n_tokens;
     return CDP_OK;
 }
@@ -201,6 +201,8 @@ static cdp_status each_merge(cdp_walk *walk, cdp_bpe *bpe, parts *p) {
         else
             CDP_TRY(take_line(walk, p, &is_version));
         if (!is_version) {
+            if (p->rank == CDP_MAX_TEXTS)
+                return cdp_fail(CDP_BAD_MODEL, "%s: more than %d merges", walk->name, CDP_MAX_TEXTS);
             CDP_TRY(add_merge(bpe, walk, p));
             p->rank++;
         }

@@ -20,7 +20,9 @@ typedef struct cdp_vocabulary {
     uint32_t n_slots;
 } cdp_vocabulary;
 
-enum { CDP_MAX_TOKEN_ID = 1 << 24 };
+/* Ids end before 2^24; texts, and merges of them, number four million at most: tables of 300 MB. Real files
+ * have a tenth of it. */
+enum { CDP_MAX_TOKEN_ID = 1 << 24, CDP_MAX_TEXTS = 1 << 22 };
 
 /* Room for ids 0 .. n_tokens-1 and about n_texts texts. */
 cdp_status cdp_vocabulary_open(cdp_vocabulary *out, int n_tokens, size_t n_texts);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -82,11 +83,55 @@ static void test_long_line(void **state) {
     free(input);
 }
 
+/* A folder with llama3's tokenizer, an id that makes it a large one, and a config.json. */
+static const char *make_model(const char *name, const char *model_type) {
+    static char dir[300];
+    static char text[200000];
+    char path[340];
+    snprintf(dir, sizeof dir, "%s/%s", test_temp_dir(), name);
+    assert_int_equal(mkdir(dir, 0777), 0);
+    FILE *from = fopen(test_path("tests/golden/tokenizers/llama3/tokenizer.json"), "rb");
+    assert_non_null(from);
+    const size_t n = fread(text, 1, sizeof text - 1, from);
+    fclose(from);
+    text[n] = '\0';
+    const char *list = strstr(text, "\"added_tokens\"");
+    const char *inside = list != NULL ? strchr(list, '[') : NULL;
+    assert_non_null(inside);
+    snprintf(path, sizeof path, "%s/tokenizer.json", dir);
+    FILE *to = fopen(path, "wb");
+    fprintf(to, "%.*s{\"id\": 100001, \"content\": \"<far>\"},%s", (int)(inside + 1 - text), text,
+            inside + 1);
+    fclose(to);
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    to = fopen(path, "wb");
+    fprintf(to, "{\"model_type\": \"%s\"}", model_type);
+    fclose(to);
+    return dir;
+}
+
+/* Llama 3's pattern in a large tokenizer of Mistral's is said; in one of Llama's it is right. */
+static void test_early_tekken(void **state) {
+    (void)state;
+    static const char *const types[] = {"mistral3", "llama"};
+    for (int i = 0; i < 2; i++) {
+        test_run *run = test_run_open(60);
+        test_run_add(run, CDPIPE_BIN, "tokenize", "--model", make_model(types[i], types[i]), "--prompt",
+                     "a b", NULL);
+        test_run_go(run);
+        assert_int_equal(run->exit_code, 0);
+        assert_string_equal(run->out, "1408,64,270\n");
+        assert_int_equal(strstr(run->err, "early conversion") != NULL, i == 0);
+        test_run_close(run);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forms),
         cmocka_unit_test(test_lines),
         cmocka_unit_test(test_long_line),
+        cmocka_unit_test(test_early_tekken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

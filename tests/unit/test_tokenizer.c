@@ -14,6 +14,7 @@
 
 #include <cjson/cJSON.h>
 
+#include "launcher/text/buffer.h"
 #include "launcher/text/tokenizer.h"
 #include "tests/support/data.h"
 
@@ -155,6 +156,93 @@ static void test_vectors(void **state) {
     }
 }
 
+static void expect_ids(const cdp_tokenizer *tokenizer, const char *from, size_t n, const int32_t *want,
+                       size_t n_want) {
+    int32_t *got;
+    size_t n_got;
+    assert_int_equal(cdp_tokenizer_encode(tokenizer, from, n, true, &got, &n_got), CDP_OK);
+    assert_int_equal(n_got, n_want);
+    assert_memory_equal(got, want, n_want * sizeof *want);
+    free(got);
+}
+
+typedef struct agreement {
+    int n_lines, n_equal;
+} agreement;
+static agreement newer;
+
+static void count_vector(const cdp_tokenizer *tokenizer, const cJSON *line, const char *where) {
+    const text t = text_of(line, "text");
+    size_t n_want, n_got;
+    int32_t *want = ids_of(line, "ids", &n_want), *got = NULL;
+    (void)where;
+    assert_int_equal(cdp_tokenizer_encode(tokenizer, t.data, t.n, true, &got, &n_got), CDP_OK);
+    newer.n_lines++;
+    newer.n_equal += n_got == n_want && (n_got == 0 || memcmp(got, want, n_got * sizeof *got) == 0);
+    free(got);
+    free(want);
+    free(t.data);
+}
+
+/* Characters of Unicode 15 and 16: equal ids need tables as new as the reference's, so they are only counted.
+ */
+static void test_new_unicode(void **state) {
+    (void)state;
+    newer = (agreement){0};
+    for (int i = 0; i < N_NAMES; i++) {
+        cdp_tokenizer *tokenizer = open_named(names[i]);
+        each_line(names[i], "new_unicode.jsonl", tokenizer, count_vector);
+        cdp_tokenizer_close(tokenizer);
+    }
+    assert_true(newer.n_lines > 100);
+    printf("new characters: %d of %d texts have the reference's ids\n", newer.n_equal, newer.n_lines);
+}
+
+/* A token may hold U+0000, written as an escape; texts keep their lengths. */
+static void test_nul_token(void **state) {
+    (void)state;
+    cdp_tokenizer *tokenizer = NULL;
+    static const int32_t want[] = {2, 3};
+    static const char json[] = "{\"decoder\":{\"type\":\"Fuse\"},\"model\":{\"vocab\":{\"a\":0,\"\\u0000\":1,"
+                               "\"a\\u0000a\":2,\"a\\u0000\":3},\"merges\":[[\"a\",\"\\u0000\"],"
+                               "[\"a\\u0000\",\"a\"]]}}";
+    assert_int_equal(cdp_tokenizer_parse(&tokenizer, "tokenizer.json", json, sizeof json - 1), CDP_OK);
+    expect_ids(tokenizer, "a\0aa\0", 5, want, 2);
+    cdp_tokenizer_close(tokenizer);
+}
+
+/* Sequences in sequences, ten thousand deep: refused, not followed. */
+static void test_deep(void **state) {
+    (void)state;
+    cdp_tokenizer *tokenizer = NULL;
+    cdp_bytes json = {0};
+    static const char open[] = "{\"type\":\"Sequence\",\"normalizers\":[", start[] = "{\"normalizer\":";
+    cdp_bytes_add(&json, start, sizeof start - 1);
+    for (int i = 0; i < 10000; i++)
+        cdp_bytes_add(&json, open, sizeof open - 1);
+    assert_int_equal(cdp_tokenizer_parse(&tokenizer, "tokenizer.json", json.data, json.n), CDP_BAD_MODEL);
+    assert_non_null(strstr(cdp_error_message(), "deep"));
+    cdp_error_clear();
+    free(json.data);
+}
+
+/* Four million merges and one. */
+static void test_too_many(void **state) {
+    (void)state;
+    cdp_tokenizer *tokenizer = NULL;
+    cdp_bytes json = {0};
+    static const char start[] =
+        "{\"decoder\":{\"type\":\"Fuse\"},\"model\":{\"vocab\":{\"a\":0,\"aa\":1},\"merges\":[";
+    cdp_bytes_add(&json, start, sizeof start - 1);
+    for (int i = 0; i <= 1 << 22; i++)
+        cdp_bytes_add(&json, "\"a a\",", 6);
+    cdp_bytes_add(&json, "\"a a\"]}}", 8);
+    assert_int_equal(cdp_tokenizer_parse(&tokenizer, "tokenizer.json", json.data, json.n), CDP_BAD_MODEL);
+    assert_non_null(strstr(cdp_error_message(), "more than 4194304 merges"));
+    cdp_error_clear();
+    free(json.data);
+}
+
 static void test_streams(void **state) {
     (void)state;
     for (int i = 0; i < N_NAMES - 1; i++) { /* the last one has no streams */
@@ -239,16 +327,6 @@ static cdp_status open_text(cdp_tokenizer **out, const char *json) {
     fclose(file);
     cdp_error_clear();
     return cdp_tokenizer_open(out, dir);
-}
-
-static void expect_ids(const cdp_tokenizer *tokenizer, const char *from, size_t n, const int32_t *want,
-                       size_t n_want) {
-    int32_t *got;
-    size_t n_got;
-    assert_int_equal(cdp_tokenizer_encode(tokenizer, from, n, true, &got, &n_got), CDP_OK);
-    assert_int_equal(n_got, n_want);
-    assert_memory_equal(got, want, n_want * sizeof *want);
-    free(got);
 }
 
 /* Rare bytes without a token vanish, as in the reference; the text around them stays. */
@@ -468,11 +546,20 @@ static void test_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_vectors),          cmocka_unit_test(test_streams),
-        cmocka_unit_test(test_embedded),         cmocka_unit_test(test_long_run),
-        cmocka_unit_test(test_missing_bytes),    cmocka_unit_test(test_bad_utf8),
-        cmocka_unit_test(test_duplicate_merges), cmocka_unit_test(test_strips),
-        cmocka_unit_test(test_refused),          cmocka_unit_test(test_longest_and_template),
+        cmocka_unit_test(test_vectors),
+        cmocka_unit_test(test_streams),
+        cmocka_unit_test(test_new_unicode),
+        cmocka_unit_test(test_nul_token),
+        cmocka_unit_test(test_deep),
+        cmocka_unit_test(test_too_many),
+        cmocka_unit_test(test_embedded),
+        cmocka_unit_test(test_long_run),
+        cmocka_unit_test(test_missing_bytes),
+        cmocka_unit_test(test_bad_utf8),
+        cmocka_unit_test(test_duplicate_merges),
+        cmocka_unit_test(test_strips),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_longest_and_template),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
