@@ -422,8 +422,12 @@ static void add_rows(cdp_schedule *all, sequence *s, int n) {
         add_row(all, s);
 }
 
+/* A row a step from now on. A prompt whose last row is on the way is not yet: it may end with it, and chunks
+ * need not be short for its sake. */
 static bool is_decoding(const sequence *s) {
-    return s->slot != NO_SLOT && s->n_fed > 0 && s->n_tokens - s->n_fed <= 1;
+    const int left = s->n_tokens - s->n_fed;
+    return s->slot != NO_SLOT && s->n_fed > 0 &&
+           (left == 1 || (left == 0 && s->n_tokens > s->request.n_prompt));
 }
 
 static int share_of_decoding(const cdp_schedule *all) {

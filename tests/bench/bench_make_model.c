@@ -1,5 +1,5 @@
-/* bench_make_model SHAPE DTYPE DIR [SEED]: a model folder with random weights, for figures and for tests that need a
- * size and not a text. Equal arguments give equal bytes.
+/* bench_make_model SHAPE DTYPE DIR [SEED]: a model folder with random weights, for figures and for tests that
+ * need a size and not a text. Equal arguments give equal bytes.
  *
  * SHAPE is a row of the table below; DTYPE bf16, fp16 or fp32. Weights are even in +-0.035 (0.02 standard
  * deviation, as models are initialised), norms are 1: hidden states stay in a sane range through every layer.
@@ -53,14 +53,10 @@ static void add_layer(const shape *s, int layer) {
     const struct {
         const char *name;
         long rows, cols;
-    } parts[] = {{"input_layernorm", s->hidden, 0},
-                 {"self_attn.q_proj", q, s->hidden},
-                 {"self_attn.k_proj", kv, s->hidden},
-                 {"self_attn.v_proj", kv, s->hidden},
-                 {"self_attn.o_proj", s->hidden, q},
-                 {"post_attention_layernorm", s->hidden, 0},
-                 {"mlp.gate_proj", s->ffn, s->hidden},
-                 {"mlp.up_proj", s->ffn, s->hidden},
+    } parts[] = {{"input_layernorm", s->hidden, 0},    {"self_attn.q_proj", q, s->hidden},
+                 {"self_attn.k_proj", kv, s->hidden},  {"self_attn.v_proj", kv, s->hidden},
+                 {"self_attn.o_proj", s->hidden, q},   {"post_attention_layernorm", s->hidden, 0},
+                 {"mlp.gate_proj", s->ffn, s->hidden}, {"mlp.up_proj", s->ffn, s->hidden},
                  {"mlp.down_proj", s->hidden, s->ffn}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         char name[96];
@@ -86,15 +82,20 @@ static bool write_config(const shape *s, const char *dtype, const char *dir) {
     FILE *f = open_in(dir, "config.json");
     if (f == NULL)
         return false;
-    fprintf(f,
-            "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"hidden_size\": %d,\n"
-            " \"num_hidden_layers\": %d, \"num_attention_heads\": %d, \"num_key_value_heads\": %d, \"head_dim\": %d,\n"
-            " \"intermediate_size\": %d, \"vocab_size\": %d, \"tie_word_embeddings\": %s, \"rope_theta\": %.1f,\n"
-            " \"max_position_embeddings\": 8192, \"rms_norm_eps\": 1e-05, \"hidden_act\": \"silu\",\n"
-            " \"attention_bias\": false, \"mlp_bias\": false, \"torch_dtype\": \"%s\", \"bos_token_id\": 1,\n"
-            " \"eos_token_id\": 2}\n",
-            s->hidden, s->layers, s->heads, s->kv_heads, s->head_dim, s->ffn, s->vocab, s->is_tied ? "true" : "false",
-            s->rope_theta, strcmp(dtype, "bf16") == 0 ? "bfloat16" : strcmp(dtype, "fp16") == 0 ? "float16" : "float32");
+    fprintf(
+        f,
+        "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"hidden_size\": %d,\n"
+        " \"num_hidden_layers\": %d, \"num_attention_heads\": %d, \"num_key_value_heads\": %d, \"head_dim\": "
+        "%d,\n"
+        " \"intermediate_size\": %d, \"vocab_size\": %d, \"tie_word_embeddings\": %s, \"rope_theta\": %.1f,\n"
+        " \"max_position_embeddings\": 8192, \"rms_norm_eps\": 1e-05, \"hidden_act\": \"silu\",\n"
+        " \"attention_bias\": false, \"mlp_bias\": false, \"torch_dtype\": \"%s\", \"bos_token_id\": 1,\n"
+        " \"eos_token_id\": 2}\n",
+        s->hidden, s->layers, s->heads, s->kv_heads, s->head_dim, s->ffn, s->vocab,
+        s->is_tied ? "true" : "false", s->rope_theta,
+        strcmp(dtype, "bf16") == 0   ? "bfloat16"
+        : strcmp(dtype, "fp16") == 0 ? "float16"
+                                     : "float32");
     return fclose(f) == 0;
 }
 

@@ -414,6 +414,22 @@ static void test_pipe_is_full(void **state) {
     }
 }
 
+/* Prompts alone go in whole chunks: one whose last row is on the way is no reason for short ones. */
+static void test_prompts_alone(void **state) {
+    (void)state;
+    for (int n_stages = 1; n_stages <= 3; n_stages++) {
+        simulation *sim = open_simulation(n_stages, n_stages + 1, 32, 4, MAX_CTX, 200);
+        sim->players = calloc(4, sizeof *sim->players);
+        sim->n_players = 4;
+        for (int i = 0; i < 4; i++)
+            sim->players[i] = (player){.n_prompt = 190, .limit = MAX_CTX};
+        simulate(sim);
+        check_players(sim, 0);
+        assert_int_equal(sim->n_steps, (4 * 190 + 31) / 32);
+        close_simulation(sim);
+    }
+}
+
 /* Sequences whose prompts end at different moments decode together all the same: as many rows a step as their
  * share, not one. */
 static void test_meet_again(void **state) {
@@ -503,10 +519,10 @@ static void test_order_is_kept(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_rings),     cmocka_unit_test(test_turns),
-        cmocka_unit_test(test_only_what_is_new), cmocka_unit_test(test_pipe_is_full),
-        cmocka_unit_test(test_meet_again),       cmocka_unit_test(test_chunks_beside_decoding),
-        cmocka_unit_test(test_order_is_kept),
+        cmocka_unit_test(test_random_rings),           cmocka_unit_test(test_turns),
+        cmocka_unit_test(test_only_what_is_new),       cmocka_unit_test(test_pipe_is_full),
+        cmocka_unit_test(test_prompts_alone),          cmocka_unit_test(test_meet_again),
+        cmocka_unit_test(test_chunks_beside_decoding), cmocka_unit_test(test_order_is_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
