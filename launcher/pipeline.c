@@ -26,6 +26,9 @@ typedef struct pipeline_seat {
     cdp_step_span span;
 } pipeline_seat;
 
+/* What a rank can be waiting for, as far as the times of these waits differ. */
+enum { WAIT_SEND, WAIT_LAYERS, WAIT_HEAD, WAIT_DATA, WAIT_STEP, N_WAITS };
+
 struct cdp_pipeline {
     cdp_pipeline_options options;
     cdp_packet_limits limits;
@@ -44,6 +47,9 @@ struct cdp_pipeline {
     cdp_span_sink span_sink;
     void *span_sink_of;
     cdp_waiter waiter;
+    int64_t expected_ns[N_WAITS]; /* how long this rank waited for each, lately */
+    int64_t moved_ns;             /* something last moved */
+    int waits_for;                /* since then */
     cdp_pipeline_times times, marks[CDP_MAX_MARKS];
     int n_marks;
     double total_s; /* since the first step */
@@ -237,6 +243,8 @@ static void begin_span(pipeline_seat *seat) {
                                  .asked_ns = cdp_now_ns()};
 }
 
+static void expect(cdp_pipeline *p);
+
 static cdp_status begin(cdp_pipeline *p, cdp_step *step) {
     step->id = p->next_step++;
     pipeline_seat *seat = seat_of(p, step->id);
@@ -245,7 +253,6 @@ static cdp_status begin(cdp_pipeline *p, cdp_step *step) {
     begin_span(seat);
     if (!p->is_last)
         CDP_TRY(cdp_link_send_header(p->link, p->packet, cdp_packet_encode(p->packet, step)));
-    p->waiter = (cdp_waiter){0};
     CDP_TRY(cdp_seat_take(&seat->stage, &seat->step));
     /* The receive is posted before anything is sent, so the last rank never waits for this one. */
     if (step->n_home > 0) {
@@ -259,6 +266,7 @@ static cdp_status begin(cdp_pipeline *p, cdp_step *step) {
 cdp_status cdp_pipeline_begin(cdp_pipeline *p, cdp_step *step) {
     const cdp_status st = begin(p, step);
     p->is_broken |= st != CDP_OK;
+    expect(p);
     return st;
 }
 
@@ -266,7 +274,8 @@ bool cdp_pipeline_is_broken(const cdp_pipeline *p) {
     return p->is_broken;
 }
 
-/* What is neither computing nor a send that nothing hides is waiting. */
+/* Computing hides sends; what is neither is waiting. All three are taken from the moments of steps: a turn
+ * that came late, because the workers had the processor, says nothing about what was done meanwhile. */
 static cdp_pipeline_times times_now(const cdp_pipeline *p) {
     cdp_pipeline_times t = p->times;
     uint64_t received;
@@ -363,7 +372,7 @@ static double seconds(int64_t from_ns, int64_t to_ns) {
 
 /* Work that was seen to end now began when the device was done with what stood before it, or when it was
  * queued, whichever came later. */
-static void note_done(cdp_pipeline *p) {
+static void note_done(cdp_pipeline *p, bool *moved) {
     for (int i = 0; i < p->n_seats; i++) {
         pipeline_seat *seat = &p->seats[i];
         cdp_step_span *span = &seat->span;
@@ -381,7 +390,7 @@ static void note_done(cdp_pipeline *p) {
             span->done_ns = now;
             p->times.layers_s += seconds(began, now);
         }
-        seat->is_done = true;
+        seat->is_done = *moved = true;
         p->free_ns = now;
     }
 }
@@ -391,8 +400,11 @@ static cdp_status settle_seat(cdp_pipeline *p, pipeline_seat *seat, bool *moved)
     const int place = place_of(p, seat->step.id);
     if (seat->state == FREE || seat->state == COMING || !seat->is_done || !cdp_link_sent(p->link, place))
         return CDP_OK;
-    if (seat->span.sent_ns == 0)
+    if (seat->span.sent_ns == 0) {
         seat->span.sent_ns = cdp_now_ns();
+        p->times.send_s += seconds(seat->span.done_ns, seat->span.sent_ns);
+        *moved = true;
+    }
     if (seat->state == HEAD) {
         CDP_TRY(sink_block(p, seat));
     } else if (p->is_first && seat->step.n_home > 0) {
@@ -423,20 +435,42 @@ static void advance_home(cdp_pipeline *p) {
     }
 }
 
-/* The time since the last turn. Computing is counted by note_done: a turn that came late, because the workers
- * had the processor, would take all of it for waiting. */
 static void account(cdp_pipeline *p) {
     const int64_t now = cdp_now_ns();
-    const double dt = p->last_turn_ns == 0 ? 0 : seconds(p->last_turn_ns, now);
+    if (p->times.n_steps > 0 && p->last_turn_ns > 0)
+        p->total_s += seconds(p->last_turn_ns, now);
     p->last_turn_ns = now;
-    if (p->times.n_steps == 0)
-        return;
-    bool is_sending = false;
-    for (int i = 0; i < p->n_seats; i++)
-        is_sending |= p->seats[i].state == ON_THE_WAY && !cdp_link_sent(p->link, i);
-    p->total_s += dt;
-    if (is_sending && cdp_device_reached(p->options.device, cdp_device_record(p->options.device)))
-        p->times.send_s += dt;
+}
+
+static int waits_for(const cdp_pipeline *p) {
+    int what = WAIT_STEP;
+    for (int i = 0; i < p->n_seats; i++) {
+        const pipeline_seat *seat = &p->seats[i];
+        int here = WAIT_STEP;
+        if (seat->state == HEAD && !seat->is_done)
+            here = WAIT_HEAD;
+        else if (seat->state == ON_THE_WAY)
+            here = !seat->is_done ? WAIT_LAYERS : seat->span.sent_ns == 0 ? WAIT_SEND : WAIT_STEP;
+        else if (seat->state == COMING)
+            here = WAIT_DATA;
+        what = here < what ? here : what;
+    }
+    return what;
+}
+
+/* The loop moved: the next wait of its kind is expected to take as long as the last ones did, because steps
+ * of one kind follow each other for a long time. A send in progress is looked after all the time. */
+static void expect(cdp_pipeline *p) {
+    p->moved_ns = cdp_now_ns();
+    p->waits_for = waits_for(p);
+    p->waiter = (cdp_waiter){.expected_ns = p->waits_for == WAIT_SEND ? 0 : p->expected_ns[p->waits_for]};
+}
+
+static void learn(cdp_pipeline *p) {
+    int64_t *expected = &p->expected_ns[p->waits_for];
+    const int64_t waited = cdp_now_ns() - p->moved_ns;
+    if (p->moved_ns > 0)
+        *expected += *expected == 0 ? waited : (waited - *expected) / 4;
 }
 
 static void note_activity(cdp_pipeline *p) {
@@ -447,7 +481,7 @@ static void note_activity(cdp_pipeline *p) {
 static cdp_status turn(cdp_pipeline *p) {
     bool moved = false;
     account(p);
-    note_done(p);
+    note_done(p, &moved);
     CDP_TRY(cdp_device_check(p->options.device));
     CDP_TRY(cdp_link_poll(p->link));
     CDP_TRY(take_header(p, &moved));
@@ -457,10 +491,12 @@ static cdp_status turn(cdp_pipeline *p) {
         CDP_TRY(settle_seat(p, &p->seats[i], &moved));
     advance_home(p);
     note_activity(p);
-    if (moved)
-        p->waiter = (cdp_waiter){0};
-    else
+    if (moved) {
+        learn(p);
+        expect(p);
+    } else {
         cdp_wait_pause(&p->waiter);
+    }
     return CDP_OK;
 }
 
