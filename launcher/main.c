@@ -10,6 +10,7 @@
 #include "kernels/log.h"
 #include "launcher/jobs/jobs.h"
 #include "launcher/self_start.h"
+#include "launcher/terminal.h"
 #include "launcher/version.h"
 
 static void print_error(void) {
@@ -119,6 +120,7 @@ static cdp_status run_job(cdp_options *options, cdp_world *world, bool *is_alone
     st = options->command == CDP_SCORE   ? cdp_job_score(&run, options, world)
          : options->command == CDP_BENCH ? cdp_job_bench(&run, options, world)
          : options->command == CDP_LENS  ? cdp_job_lens(&run, options, world)
+         : options->command == CDP_CHAT  ? cdp_job_chat(&run, options, world)
          : options->command == CDP_BATCH ? cdp_job_batch(&run, options, world)
                                          : cdp_job_generate(&run, options, world);
     *is_alone = run.is_alone;
@@ -214,6 +216,7 @@ static void hold_standard_streams(void) {
 int main(int argc, char **argv) {
     cdp_options options;
     hold_standard_streams();
+    cdp_terminal_take();
     const cdp_status parsed = cdp_options_parse(&options, argc, argv);
     if (parsed == CDP_OK && options.command >= CDP_N_COMMANDS)
         return print_and_end(&options);

@@ -22,6 +22,7 @@ typedef enum cdp_command {
     CDP_STATUS,
     CDP_TEMPLATE,
     CDP_LENS,
+    CDP_CHAT,
     CDP_N_COMMANDS,
     CDP_HELP = CDP_N_COMMANDS, /* --help: print and end */
     CDP_VERSION,

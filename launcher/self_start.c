@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "comm/world.h"
+#include "launcher/terminal.h"
 
 static pid_t child; /* a signal handler has no other way to know it */
 
@@ -64,14 +65,17 @@ static void exec_mpirun(int np, int argc, char **argv, const char *self) {
 
 cdp_status cdp_self_start(int *exit_code_out, const cdp_options *options, int argc, char **argv) {
     char self[4096];
-    if (options->command != CDP_BENCH && options->command != CDP_BATCH && options->prompt == NULL &&
-        options->prompt_file == NULL && options->prompt_ids == NULL && isatty(STDIN_FILENO))
+    if (options->command != CDP_BENCH && options->command != CDP_BATCH && options->command != CDP_CHAT &&
+        options->prompt == NULL && options->prompt_file == NULL && options->prompt_ids == NULL &&
+        isatty(STDIN_FILENO))
         return cdp_fail(CDP_USAGE,
                         "no text: give --prompt, --prompt-file, --prompt-ids, or text on standard input");
     const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     if (n < 0)
         return cdp_fail(CDP_SYSTEM, "/proc/self/exe: %s", strerror(errno));
     self[n] = '\0';
+    if (options->command == CDP_CHAT)
+        cdp_terminal_lend();
     child = fork();
     if (child < 0)
         return cdp_fail(CDP_SYSTEM, "cannot start mpirun: %s", strerror(errno));
@@ -85,6 +89,7 @@ cdp_status cdp_self_start(int *exit_code_out, const cdp_options *options, int ar
     while (waitpid(child, &status, 0) < 0)
         if (errno != EINTR)
             return cdp_fail(CDP_SYSTEM, "waiting for mpirun: %s", strerror(errno));
+    cdp_terminal_take_back();
     *exit_code_out = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     return CDP_OK;
 }

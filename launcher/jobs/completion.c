@@ -107,7 +107,7 @@ static cdp_status take_token(cdp_completion *c, int32_t token, int32_t *next_out
     CDP_TRY(cdp_answer_add(&c->answer, token, ends));
     if (ends || c->answer.is_stopped)
         c->finish_reason = "stop";
-    else
+    else if (c->request.max_tokens == 0 || c->n_tokens < c->request.max_tokens)
         *next_out = token;
     return CDP_OK;
 }
@@ -163,10 +163,16 @@ cdp_status cdp_completion_start(cdp_completion *out, cdp_run *run, cdp_sampler *
                                         .taps = out->choice != NULL ? &decoding->taps : NULL,
                                         .head = out->choice != NULL ? decoding->head : 0,
                                         .on_state = out->choice != NULL ? on_state : NULL,
+                                        .keeps = request->keeps,
                                         .on_logits = on_logits,
                                         .on_end = end,
                                         .of = out};
     return cdp_engine_submit(run->engine, &engine_request);
+}
+
+void cdp_completion_cancel(cdp_completion *c) {
+    c->finish_reason = "interrupted";
+    cdp_engine_cancel(c->run->engine, c);
 }
 
 cdp_status cdp_completion_finish(cdp_completion *c) {

@@ -20,6 +20,8 @@ typedef struct cdp_completion_request {
     const int32_t *prompt;
     size_t n_prompt;              /* at least 1 */
     int limit;                    /* tokens it may reach, prompt and answer: cdp_completion_limit */
+    int max_tokens;               /* of the answer alone; 0: up to the limit */
+    bool keeps;                   /* its cache stays for the next one that says so: cdp_request.keeps */
     cdp_sampling sampling;        /* n_logprobs at most the vocabulary */
     const cdp_decoding *decoding; /* NULL: standard */
     bool keeps_layers;            /* keep entropies and argmax of every layer looked at */
@@ -72,6 +74,9 @@ cdp_status cdp_completion_limit(int *out, size_t n_prompt, int max_new_tokens, i
  * or no turn follows. */
 cdp_status cdp_completion_start(cdp_completion *out, cdp_run *run, cdp_sampler *sampler,
                                 const cdp_completion_request *request);
+
+/* End it before its time, "interrupted": on_end is called now, or when the token on its way is home. */
+void cdp_completion_cancel(cdp_completion *completion);
 
 /* Print what the text holds back; after on_end, or when the run was stopped ("interrupted"). The fault of the
  * completion, if it had one. */
