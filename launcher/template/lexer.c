@@ -18,10 +18,12 @@ void tpl_lex_normalize(tpl_machine *m, const char *text, size_t n) {
     char *source = tpl_take(m, n + 1);
     size_t n_source = 0, length;
     uint32_t code;
-    for (size_t i = 0; i < n; i += length)
-        if (text[i] == '\0' ||
-            cdp_utf8_next((const unsigned char *)text + i, n - i, &length, &code) != CDP_UTF8_WHOLE)
-            tpl_fail(m, "byte %zu is no UTF-8 text", i);
+    m->source = text; /* for the place of a fault */
+    m->n_source = n;
+    for (m->at = 0; m->at < n; m->at += length)
+        if (text[m->at] == '\0' ||
+            cdp_utf8_next((const unsigned char *)text + m->at, n - m->at, &length, &code) != CDP_UTF8_WHOLE)
+            tpl_fail(m, "byte %zu is no UTF-8 text", m->at);
     for (size_t i = 0; i < n; i++) {
         if (text[i] == '\r' && i + 1 < n && text[i + 1] == '\n')
             continue;

@@ -23,7 +23,7 @@ static void parse(cdp_chat_template *t, const char *text, size_t n) {
     tpl_parser p = {.m = m};
     size_t n_tokens;
     if (n > TPL_MAX_SOURCE)
-        tpl_fail(m, "a template of %zu bytes, at most %d are taken", n, TPL_MAX_SOURCE);
+        tpl_fail(m, "%s: a template of %zu bytes, at most %d are taken", m->name, n, TPL_MAX_SOURCE);
     tpl_lex_normalize(m, text, n);
     p.tokens = tpl_lex(m, &n_tokens);
     t->loop_name = intern(&p, "loop");

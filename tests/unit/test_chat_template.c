@@ -287,7 +287,7 @@ static void faults_say_where(void **state) {
         {"{{ range(100001) }}", "range of more than 100000"},
         {"{{ 1 // 0 }}", "division by zero"},
         {"{{ \"\\ud800\" }}", "is no character"},
-        {"\xff", "byte 0 is no UTF-8 text"},
+        {"a\nb\xff", "t: line 2, column 2: byte 3 is no UTF-8 text"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
