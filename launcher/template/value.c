@@ -234,8 +234,8 @@ const tpl_value *tpl_iterate(tpl_machine *m, tpl_value v, size_t *n_out) {
         return v.dict->keys;
     case TPL_ITERATOR: {
         tpl_iterator *iterator = v.iterator;
-        const tpl_value *rest = iterator->items + iterator->at;
         *n_out = iterator->n - iterator->at;
+        const tpl_value *rest = *n_out > 0 ? iterator->items + iterator->at : NULL;
         iterator->at = iterator->n;
         return rest;
     }
