@@ -83,15 +83,24 @@ static bool stands_alone(const char *text, size_t n, cdp_span place) {
            (place.end == n || !cdp_is_word(code_after(text, n, place.end, &length)));
 }
 
-static void take_blanks(const cdp_added_token *token, const char *text, size_t n, size_t floor,
+/* Where the blanks end that begin at `begin`. */
+static size_t blanks_end(const char *text, size_t n, size_t begin, cdp_span *known) {
+    size_t length, end = begin >= known->begin && begin < known->end ? known->end : begin;
+    while (end < n && cdp_is_space(code_after(text, n, end, &length)))
+        end += length;
+    *known = (cdp_span){begin, end};
+    return end;
+}
+
+static void take_blanks(const cdp_added_token *token, const char *text, size_t n, cdp_added_search *search,
                         cdp_span *place) {
-    size_t length;
+    const size_t floor = search->done;
     if (token->lstrip && place->begin < floor)
         place->begin = floor;
     while (token->lstrip && place->begin > floor && cdp_is_space(code_before(text, place->begin)))
         place->begin = cdp_utf8_before((const unsigned char *)text, place->begin);
-    while (token->rstrip && place->end < n && cdp_is_space(code_after(text, n, place->end, &length)))
-        place->end += length;
+    if (token->rstrip)
+        place->end = blanks_end(text, n, place->end, &search->blanks);
 }
 
 const cdp_added_token *cdp_added_next(const cdp_added_set *set, cdp_text text, cdp_added_search *search,
@@ -105,7 +114,7 @@ const cdp_added_token *cdp_added_next(const cdp_added_set *set, cdp_text text, c
         /* One that does not stand alone was found all the same: what it covers has been passed over. */
         if (token == NULL || (token->single_word && !stands_alone(text.data, text.n, *place_out)))
             continue;
-        take_blanks(token, text.data, text.n, search->done, place_out);
+        take_blanks(token, text.data, text.n, search, place_out);
         if (place_out->begin >= place_out->end)
             continue; /* an earlier token has taken all of it as blanks */
         search->done = place_out->end;

@@ -34,8 +34,9 @@ const cdp_added_token *cdp_added_find(const cdp_added_set *set, const char *text
 /* How far a search has come: {0} at the beginning of a text. The blanks that a token takes are searched for
  * tokens all the same, so `at` may lie before `done`. */
 typedef struct cdp_added_search {
-    size_t at;   /* where the next token may begin */
-    size_t done; /* the end of the place of the last one */
+    size_t at;       /* where the next token may begin */
+    size_t done;     /* the end of the place of the last one */
+    cdp_span blanks; /* the run behind a token that was looked through last: not once more for each in it */
 } cdp_added_search;
 
 /* The next token in the text: its place (with the blanks it takes, foreign ones too) and the token; NULL when

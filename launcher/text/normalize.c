@@ -47,26 +47,88 @@ static bool is_all_composed(cdp_text text, size_t begin, size_t end) {
     return true;
 }
 
+/* Append what one character is taken apart into, not yet in order. */
+static bool add_parts_of(cdp_ids *codes, uint32_t code, utf8proc_option_t options) {
+    utf8proc_int32_t parts[64];
+    int last_class = UTF8PROC_BOUNDCLASS_START;
+    const utf8proc_ssize_t n =
+        utf8proc_decompose_char((utf8proc_int32_t)code, parts, 64, options, &last_class);
+    for (utf8proc_ssize_t i = 0; i < n && i < 64; i++)
+        cdp_ids_add(codes, parts[i]);
+    return n >= 0 && n <= 64 && !codes->is_failed;
+}
+
+static unsigned class_of(int32_t code) {
+    return (unsigned char)utf8proc_get_property(code)->combining_class;
+}
+
+/* Sort a run of marks by their class, equal ones staying in order. By counting: a run may be as long as a
+ * text, and the library's own way is quadratic. `room` has the length of the run. */
+static void sort_marks(int32_t *marks, size_t n, int32_t *room) {
+    size_t at[257] = {0};
+    for (size_t i = 0; i < n; i++)
+        at[class_of(marks[i]) + 1]++;
+    for (int i = 1; i < 257; i++)
+        at[i] += at[i - 1];
+    for (size_t i = 0; i < n; i++)
+        room[at[class_of(marks[i])]++] = marks[i];
+    memcpy(marks, room, n * sizeof *marks);
+}
+
+/* Canonical order: marks between two starters by their class. */
+static bool put_in_order(cdp_ids *codes) {
+    int32_t *room = malloc(codes->n * sizeof *room + 1);
+    for (size_t begin = 0, end; room != NULL && begin < codes->n; begin = end) {
+        end = begin + 1;
+        if (class_of(codes->data[begin]) == 0)
+            continue;
+        bool is_sorted = true;
+        for (; end < codes->n && class_of(codes->data[end]) != 0; end++)
+            is_sorted = is_sorted && class_of(codes->data[end - 1]) <= class_of(codes->data[end]);
+        if (!is_sorted)
+            sort_marks(codes->data + begin, end - begin, room);
+    }
+    free(room);
+    return room != NULL;
+}
+
+/* The code points of a form of text[begin, end). */
+static bool find_form(cdp_ids *codes, cdp_normal_kind kind, cdp_text text, size_t begin, size_t end) {
+    const bool composes = kind == CDP_NORMAL_NFC || kind == CDP_NORMAL_NFKC;
+    const bool is_compat = kind == CDP_NORMAL_NFKC || kind == CDP_NORMAL_NFKD;
+    const unsigned form = composes ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
+    const unsigned options = UTF8PROC_STABLE | (is_compat ? UTF8PROC_COMPAT : 0);
+    for (size_t at = begin, length; at < end; at += length) {
+        uint32_t code;
+        cdp_utf8_next((const unsigned char *)text.data + at, end - at, &length, &code);
+        if (!add_parts_of(codes, code, (utf8proc_option_t)(options | UTF8PROC_DECOMPOSE)))
+            return false;
+    }
+    if (!put_in_order(codes))
+        return false;
+    const utf8proc_ssize_t n = utf8proc_normalize_utf32(codes->data, (utf8proc_ssize_t)codes->n,
+                                                        (utf8proc_option_t)(options | form));
+    codes->n = n < 0 ? 0 : (size_t)n;
+    return n >= 0;
+}
+
 static cdp_status add_form_of(cdp_normal_text *out, cdp_normal_kind kind, cdp_text text, size_t begin,
                               size_t end) {
-    static const int options[] = {
-        [CDP_NORMAL_NFC] = UTF8PROC_STABLE | UTF8PROC_COMPOSE,
-        [CDP_NORMAL_NFD] = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE,
-        [CDP_NORMAL_NFKC] = UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT,
-        [CDP_NORMAL_NFKD] = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT,
-    };
-    utf8proc_uint8_t *normal = NULL;
-    const utf8proc_ssize_t n =
-        utf8proc_map((const utf8proc_uint8_t *)text.data + begin, (utf8proc_ssize_t)(end - begin), &normal,
-                     (utf8proc_option_t)options[kind]);
-    if (n < 0)
-        return cdp_fail(CDP_SYSTEM, "normalising %zu bytes: %s", end - begin, utf8proc_errmsg(n));
-    /* A first character that stayed what it was keeps its own mark. */
-    const size_t same = n > 0 && (char)normal[0] == text.data[begin] && normal[0] < 0x80;
-    add_same(out, text, begin, begin + same);
-    add(out, (const char *)normal + same, (size_t)n - same, text, begin + same, end);
-    free(normal);
-    return CDP_OK;
+    cdp_ids codes = {0};
+    cdp_bytes normal = {0};
+    const bool is_good = find_form(&codes, kind, text, begin, end);
+    for (size_t i = 0; i < codes.n; i++)
+        cdp_utf8_add(&normal, (uint32_t)codes.data[i]);
+    free(codes.data);
+    if (is_good && normal.n > 0 && !normal.is_failed) {
+        /* A first character that stayed what it was keeps its own mark. */
+        const size_t same = normal.data[0] == text.data[begin] && (unsigned char)normal.data[0] < 0x80;
+        add_same(out, text, begin, begin + same);
+        add(out, normal.data + same, normal.n - same, text, begin + same, end);
+    }
+    free(normal.data);
+    return is_good && !normal.is_failed ? CDP_OK
+                                        : cdp_fail(CDP_SYSTEM, "normalising %zu bytes failed", end - begin);
 }
 
 /* The four forms of Unicode. ASCII stays, and composes only with what comes behind it: so a text falls apart

@@ -13,10 +13,13 @@
 #include <cmocka.h>
 
 #include <cjson/cJSON.h>
+#include <utf8proc.h>
 
 #include "launcher/text/normalize.h"
 #include "launcher/text/tokenizer.h"
+#include "launcher/text/utf8.h"
 #include "tests/support/data.h"
+#include "tests/support/random.h"
 
 static const char *const names[] = {"llama3", "qwen2", "llama2", "gemma"};
 enum { N_NAMES = sizeof names / sizeof names[0], MAX_PARTS = 16 };
@@ -194,6 +197,83 @@ static void test_marks(void **state) {
     }
 }
 
+/* The four forms of random letters and marks, against the library's own way. */
+static void test_forms(void **state) {
+    (void)state;
+    static const char *const kinds[] = {"NFC", "NFD", "NFKC", "NFKD"};
+    static const int options[] = {UTF8PROC_COMPOSE, UTF8PROC_DECOMPOSE, UTF8PROC_COMPOSE | UTF8PROC_COMPAT,
+                                  UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT};
+    static const uint32_t codes[] = {'a',     'e',    ' ',    0xE9,   0x301,  0x323,  0x302,  0x31B,
+                                     0x345,   0x5B0,  0x5B1,  0x1EB1, 0x3099, 0x304B, 0xAC00, 0x11A8,
+                                     0x1100,  0x1161, 0x2126, 0xFB01, 0xFDFA, 0x958,  0x93C,  0xF900,
+                                     0x1D15E, 0x4E00, 0x20AC, 0x9BE,  0x9C7,  0x1F600};
+    test_random random = {9};
+    for (int round = 0; round < 4000; round++) {
+        char json[64];
+        cdp_bytes text = {0};
+        cdp_normalizer normalizer = {0};
+        cdp_normal_text out;
+        cdp_regex_work work = {0};
+        utf8proc_uint8_t *want = NULL;
+        for (int i = test_random_below(&random, 12); i >= 0; i--)
+            cdp_utf8_add(&text, codes[test_random_below(&random, sizeof codes / sizeof codes[0])]);
+        snprintf(json, sizeof json, "{\"type\":\"%s\"}", kinds[round % 4]);
+        cJSON *root = cJSON_Parse(json);
+        assert_int_equal(cdp_normalizer_open(&normalizer, "test", root), CDP_OK);
+        assert_int_equal(
+            cdp_normalizer_run(&normalizer, (cdp_text){text.data, text.n, NULL, true}, &work, &out), CDP_OK);
+        const utf8proc_ssize_t n =
+            utf8proc_map((const utf8proc_uint8_t *)text.data, (utf8proc_ssize_t)text.n, &want,
+                         (utf8proc_option_t)(UTF8PROC_STABLE | options[round % 4]));
+        if (out.text.n != (size_t)n || memcmp(out.text.data, want, out.text.n) != 0)
+            fail_msg("round %d, %s of \"%s\": \"%s\", expected \"%s\"", round, kinds[round % 4], text.data,
+                     out.text.data, (const char *)want);
+        free(want);
+        cdp_normal_text_free(&out);
+        cdp_normalizer_close(&normalizer);
+        cJSON_Delete(root);
+        free(text.data);
+    }
+}
+
+/* Half a million marks out of order behind one letter: sorting them must not be quadratic (hours). */
+static void test_many_marks(void **state) {
+    (void)state;
+    cdp_tokenizer *tokenizer = open_named("qwen2");
+    cdp_bytes text = {0};
+    int32_t *ids;
+    size_t n_ids;
+    cdp_bytes_add(&text, "e", 1);
+    for (int i = 0; i < 250000; i++)
+        cdp_bytes_add(&text, "\xCC\x81\xCC\xA3", 4);
+    assert_int_equal(cdp_tokenizer_encode(tokenizer, text.data, text.n, false, &ids, &n_ids), CDP_OK);
+    assert_true(n_ids > 1000);
+    free(ids);
+    free(text.data);
+    cdp_tokenizer_close(tokenizer);
+}
+
+/* Blanks that are tokens themselves and take the blanks behind them: each run is looked through once. */
+static void test_many_blanks(void **state) {
+    (void)state;
+    static const char json[] =
+        "{\"decoder\":{\"type\":\"Fuse\"},\"added_tokens\":[{\"id\":1,\"content\":\"\\n\",\"rstrip\":"
+        "true}],\"model\":{\"vocab\":{\"a\":0},\"merges\":[]}}";
+    const size_t n = 1000000;
+    char *text = malloc(n);
+    cdp_tokenizer *tokenizer;
+    int32_t *ids;
+    size_t n_ids;
+    assert_non_null(text);
+    memset(text, '\n', n);
+    assert_int_equal(cdp_tokenizer_parse(&tokenizer, "tokenizer.json", json, sizeof json - 1), CDP_OK);
+    assert_int_equal(cdp_tokenizer_encode(tokenizer, text, n, false, &ids, &n_ids), CDP_OK);
+    assert_true(n_ids > 0);
+    free(ids);
+    free(text);
+    cdp_tokenizer_close(tokenizer);
+}
+
 /* Nothing at all, and bytes that are no UTF-8 at a border: neither side completes the other's character. */
 static void test_borders(void **state) {
     (void)state;
@@ -215,10 +295,10 @@ static void test_borders(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_conversations),
-        cmocka_unit_test(test_every_special),
-        cmocka_unit_test(test_marks),
-        cmocka_unit_test(test_borders),
+        cmocka_unit_test(test_conversations), cmocka_unit_test(test_every_special),
+        cmocka_unit_test(test_marks),         cmocka_unit_test(test_borders),
+        cmocka_unit_test(test_forms),         cmocka_unit_test(test_many_marks),
+        cmocka_unit_test(test_many_blanks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
