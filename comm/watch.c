@@ -62,6 +62,8 @@ static void name_myself(cdp_watchdog *w, const char *who, int64_t since_ns, int6
     const cdp_label label = cdp_door_read(w->door);
     snprintf(text, sizeof text, "%s: %s for %.1f s while %s", name_rank(name, w, w->world->rank), who,
              (double)(now - since_ns) * 1e-9, describe(doing, &label));
+    if (w->on_own_fault != NULL)
+        w->on_own_fault();
     speak_and_leave(w, text);
 }
 

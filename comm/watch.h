@@ -42,6 +42,7 @@ struct cdp_watchdog {
     cdp_world *world;
     int64_t limit_ns, beat_ns;
     void (*leave)(int exit_code);
+    void (*on_own_fault)(void);
     pthread_t thread;
     int wake_fd;
     atomic_bool is_ending;

@@ -50,6 +50,7 @@ static cdp_watchdog *make_watchdog(cdp_world *world, const cdp_watchdog_options 
     w->world = world;
     set_limit(w, options->limit_s);
     w->leave = options->leave;
+    w->on_own_fault = options->on_own_fault;
     w->progress = options->progress;
     w->progress_of = options->progress_of;
     w->door_fd = w->wake_fd = -1;

@@ -28,6 +28,7 @@ typedef enum cdp_activity {
 typedef struct cdp_watchdog_options {
     double limit_s;                 /* --step-timeout */
     void (*leave)(int exit_code);   /* ends the process; called on the watchdog's thread */
+    void (*on_own_fault)(void);     /* before it, when this rank itself hangs; may be NULL */
     uint64_t (*progress)(void *of); /* the device's counter of finished jobs, may be NULL; any thread */
     void *progress_of;
 } cdp_watchdog_options;

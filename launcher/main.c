@@ -8,6 +8,7 @@
 #include "comm/watchdog.h"
 #include "kernels/fault.h"
 #include "kernels/log.h"
+#include "launcher/batch/evidence.h"
 #include "launcher/jobs/jobs.h"
 #include "launcher/self_start.h"
 #include "launcher/terminal.h"
@@ -24,6 +25,11 @@ static void print_error(void) {
 /* The watchdog's way out: from any thread, waiting for nobody. */
 static void leave(int exit_code) {
     _exit(exit_code);
+}
+
+/* A hang of this rank's own is evidence in a batch job's journal; a killed peer is none. */
+static void tell_journal(void) {
+    cdp_evidence_leave("hang", 0);
 }
 
 /* Rank 0's bytes on every rank, however many; the caller frees *out (NUL-terminated). */
@@ -76,7 +82,8 @@ static cdp_status share_options(cdp_options *options, cdp_world *world) {
 /* The arguments' phase: parsed alike everywhere, --np as mpirun has it, faults ready. The watchdog runs from
  * the first agreement on, with this rank's idea of the limit until rank 0's is known. */
 static cdp_status begin(cdp_options *options, cdp_world *world, cdp_status parsed, int argc, char **argv) {
-    const cdp_watchdog_options watch = {.limit_s = options->step_timeout, .leave = leave};
+    const cdp_watchdog_options watch = {
+        .limit_s = options->step_timeout, .leave = leave, .on_own_fault = tell_journal};
     CDP_TRY(cdp_watchdog_start(world, &watch));
     CDP_TRY(cdp_world_agree(world, parsed));
     cdp_status st =
@@ -87,8 +94,6 @@ static cdp_status begin(cdp_options *options, cdp_world *world, cdp_status parse
         st = cdp_fail(CDP_USAGE,
                       "--np %d, but the launcher started %d rank%s: leave --np away or make them equal",
                       options->np, cdp_world_size(world), cdp_world_size(world) == 1 ? "" : "s");
-    if (st == CDP_OK)
-        st = cdp_stop_install();
     CDP_TRY(cdp_world_agree(world, st));
     CDP_TRY(compare_words(world, argc, argv));
     CDP_TRY(share_options(options, world));
@@ -138,7 +143,9 @@ static cdp_status join_world(cdp_world **out, const cdp_options *options) {
         cdp_error_clear(); /* said by the arguments' phase, when all can agree on it */
     if (cdp_world_has_launcher())
         CDP_TRY(cdp_guard_start(&guard, options->step_timeout + 2, leave));
-    cdp_status st = cdp_fault_pass("init");
+    cdp_status st = cdp_stop_install(); /* a USR1 that ends a rank in MPI_Init can hang mpirun itself */
+    if (st == CDP_OK)
+        st = cdp_fault_pass("init");
     if (st == CDP_OK)
         st = cdp_world_open(out);
     cdp_guard_end(guard);

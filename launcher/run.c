@@ -236,6 +236,8 @@ static cdp_status load_weights(cdp_run *run) {
     for (cdp_waiter waiter = {0}; !is_done; cdp_wait_pause(&waiter)) {
         CDP_TRY(cdp_world_poll(run->world));
         CDP_TRY(cdp_loader_poll(run->loader, &is_done));
+        if (cdp_stop_wanted())
+            return cdp_fail(CDP_STOPPED, "stopped by a signal while loading");
     }
     cdp_loader_close(run->loader);
     run->loader = NULL;

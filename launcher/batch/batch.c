@@ -2,6 +2,7 @@
 #include "launcher/batch/batch.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -58,7 +59,7 @@ static cdp_status take_lock(cdp_batch *batch) {
 
 static cdp_status on_record(void *of, const char *text, size_t n, uint64_t number) {
     cdp_batch *batch = of;
-    cdp_hash id;
+    cdp_hash128 id;
     bool is_error;
     if (number % RECORDS_A_POLL == 0)
         CDP_TRY(poll_world(batch));
@@ -133,12 +134,27 @@ static cdp_status open_output(cdp_batch *batch) {
     return finish_if_whole(batch);
 }
 
+/* A model without a template serves all lines but those with messages, each of which then says why. */
+static cdp_status open_chat(cdp_batch *batch) {
+    const cdp_run *run = batch->run;
+    snprintf(batch->no_chat, sizeof batch->no_chat, "the model has none");
+    if (run->tokenizer == NULL || !cdp_chat_exists(run->card->dir))
+        return CDP_OK;
+    const cdp_status st = cdp_chat_open(&batch->chat, run->card->dir);
+    if (st != CDP_BAD_MODEL)
+        return st;
+    snprintf(batch->no_chat, sizeof batch->no_chat, "%s", cdp_error_message());
+    cdp_error_clear();
+    return CDP_OK;
+}
+
 cdp_status cdp_batch_open(cdp_batch *batch, cdp_run *run) {
     const cdp_options *o = batch->options;
     batch->run = run;
     CDP_TRY(refuse_same_file(o));
     CDP_TRY(cdp_input_open(&batch->input, o->input, poll_world, batch));
     CDP_TRY(cdp_generation_card_read(&batch->given, run->card->dir));
+    CDP_TRY(open_chat(batch));
     CDP_TRY(open_output(batch));
     const cdp_ledger *l = &batch->input.ledger;
     batch->n_before = l->n_done;
@@ -160,6 +176,7 @@ void cdp_batch_close(cdp_batch *batch) {
     batch->tasks = NULL;
     batch->n_tasks = 0;
     cdp_sampler_close(batch->sampler);
+    cdp_chat_close(batch->chat);
     cJSON_Delete(batch->facts);
     cdp_journal_close(&batch->journal);
     cdp_output_close(&batch->output);

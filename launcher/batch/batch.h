@@ -15,6 +15,7 @@
 #include "launcher/batch/status_file.h"
 #include "launcher/jobs/completion.h"
 #include "launcher/jobs/prompt.h"
+#include "launcher/template/chat.h"
 
 typedef struct cdp_batch cdp_batch;
 
@@ -38,6 +39,8 @@ struct cdp_batch {
     cJSON *facts; /* of this run, for the manifest */
     bool has_manifest, is_complete;
     cdp_generation_card given; /* generation_config.json */
+    cdp_chat *chat;            /* NULL: no template, or none that can be used (no_chat says why) */
+    char no_chat[256];
     cdp_sampler *sampler;
     cdp_task *tasks; /* (n_tasks) */
     int n_tasks, n_busy;

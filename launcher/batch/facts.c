@@ -19,7 +19,7 @@ static const char *const model_files[] = {"config.json", "generation_config.json
 
 /* The small files byte by byte, the weights by their headers and sizes. */
 static cdp_status fingerprint(char out[CDP_HASH_TEXT], const cdp_run *run) {
-    cdp_hash hash = cdp_hash_add(CDP_HASH_START, &run->index->fingerprint, sizeof run->index->fingerprint);
+    cdp_hash128 hash = cdp_hash_add(CDP_HASH_START, &run->index->fingerprint, sizeof run->index->fingerprint);
     for (size_t i = 0; i < sizeof model_files / sizeof model_files[0]; i++) {
         char path[4200], *text = NULL;
         size_t n = 0;

@@ -17,8 +17,8 @@
 typedef struct cdp_input {
     char *path; /* as given */
     int fd;
-    uint64_t size; /* bytes */
-    cdp_hash hash; /* of all of them */
+    uint64_t size;    /* bytes */
+    cdp_hash128 hash; /* of all of them */
     cdp_ledger ledger;
     bool names_decoding; /* some line says itself how it is to be decoded */
     char *text;          /* the line read last */

@@ -88,15 +88,17 @@ static cdp_suspect *find_charged(cdp_journal *j, uint32_t line) {
     return &j->charged[j->n_charged++];
 }
 
-/* The run is over: charge what it had in flight, unless it ended in order. */
+/* The run is over: charge what it had in flight. A rank that dies makes mpirun tell the others to stop, and
+ * rank 0 does so in order: `stop` acquits only where there is no evidence. */
 static cdp_status land(cdp_journal *j, flight *f, const whereabouts *after) {
     const bool was_oom = strcmp(f->at.host, after->host) == 0 && strcmp(f->at.boot, after->boot) == 0 &&
                          after->n_oom_kills > f->at.n_oom_kills;
-    for (int i = 0; f->has_begun && !f->has_stopped && i < f->n; i++) {
+    const bool has_died = f->has_begun && (f->is_proven || was_oom || !f->has_stopped);
+    for (int i = 0; has_died && i < f->n; i++) {
         cdp_suspect *s = find_charged(j, f->lines[i].line);
         if (s == NULL)
             return cdp_fail(CDP_SYSTEM, "no memory for the attempts of a job");
-        const bool is_proven = f->is_proven || was_oom;
+        const bool is_proven = f->is_proven || (was_oom && !f->has_stopped);
         s->n_proven += is_proven;
         s->n_proven_alone += is_proven && f->lines[i].is_alone;
         s->n_silent += !is_proven;

@@ -7,9 +7,9 @@
  *     crash 1 signal 11           rank 1 died by its own fault (evidence.h)
  *     stop                        the run ended in order
  *
- * A run without `stop` died; what it started and has no record was in flight. A kill from outside
- * (preemption, kill -9) is no fault of the prompts: without evidence a death counts little. One culprit
- * charges its whole company, so the charged run alone, before all others, and only what dies alone is
+ * A run without `stop`, or with `crash`, died; what it started and has no record was in flight. A kill from
+ * outside (preemption, kill -9) is no fault of the prompts: without evidence a death counts little. One
+ * culprit charges its whole company, so the charged run alone, before all others, and only what dies alone is
  * condemned:
  *
  *     suspect     1 death with evidence, or 5 without

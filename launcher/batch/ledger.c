@@ -4,11 +4,11 @@
 
 enum { MARK_BITS = 8 };
 
-cdp_hash cdp_id_hash(const char *id, size_t n) {
+cdp_hash128 cdp_id_hash(const char *id, size_t n) {
     return cdp_hash_add(CDP_HASH_START, id, n);
 }
 
-cdp_hash cdp_line_hash(uint32_t line) { /* no id starts with a NUL */
+cdp_hash128 cdp_line_hash(uint32_t line) { /* no id starts with a NUL */
     const uint32_t words[2] = {0, line};
     return cdp_hash_add(CDP_HASH_START, words, sizeof words);
 }
@@ -36,7 +36,7 @@ static cdp_status make_room(cdp_ledger *l) {
     return CDP_OK;
 }
 
-cdp_status cdp_ledger_add(cdp_ledger *l, cdp_hash id, uint64_t offset, uint32_t line, unsigned marks) {
+cdp_status cdp_ledger_add(cdp_ledger *l, cdp_hash128 id, uint64_t offset, uint32_t line, unsigned marks) {
     CDP_TRY(make_room(l));
     l->ids[l->n] = id;
     l->places[l->n] = offset << MARK_BITS | marks;
@@ -86,7 +86,7 @@ bool cdp_ledger_sort(cdp_ledger *l, uint32_t *first_out, uint32_t *second_out) {
     return true;
 }
 
-int64_t cdp_ledger_find(const cdp_ledger *l, cdp_hash id) {
+int64_t cdp_ledger_find(const cdp_ledger *l, cdp_hash128 id) {
     uint32_t low = 0, high = l->n;
     while (low < high) {
         const uint32_t middle = low + (high - low) / 2;

@@ -20,7 +20,7 @@ enum {
 };
 
 typedef struct cdp_ledger {
-    cdp_hash *ids;     /* (n) */
+    cdp_hash128 *ids;  /* (n) */
     uint64_t *places;  /* (n) offset << 8 | marks */
     uint32_t *lines;   /* (n) ascending, the first line of a file is 1 */
     uint32_t *by_hash; /* (n) once sorted */
@@ -29,7 +29,7 @@ typedef struct cdp_ledger {
 } cdp_ledger;
 
 /* A zeroed ledger is empty. One more line; CDP_SYSTEM without memory, CDP_BAD_DATA above 2^32 - 2 lines. */
-cdp_status cdp_ledger_add(cdp_ledger *ledger, cdp_hash id, uint64_t offset, uint32_t line, unsigned marks);
+cdp_status cdp_ledger_add(cdp_ledger *ledger, cdp_hash128 id, uint64_t offset, uint32_t line, unsigned marks);
 
 /* All lines are there: make them findable. Two of one id: *first_out, *second_out are their indexes in the
  * order of the file, and false. In place: no further memory. */
@@ -37,7 +37,7 @@ bool cdp_ledger_sort(cdp_ledger *ledger, uint32_t *first_out, uint32_t *second_o
 
 enum { CDP_NO_LINE = -1 };
 /* The index of an id, or of a line number; CDP_NO_LINE when there is none. */
-int64_t cdp_ledger_find(const cdp_ledger *ledger, cdp_hash id);
+int64_t cdp_ledger_find(const cdp_ledger *ledger, cdp_hash128 id);
 int64_t cdp_ledger_find_line(const cdp_ledger *ledger, uint32_t line);
 
 /* Its record is written. False when it was before. */
@@ -49,5 +49,5 @@ unsigned cdp_ledger_marks(const cdp_ledger *ledger, uint32_t index);
 void cdp_ledger_close(cdp_ledger *ledger);
 
 /* What stands for an id, and for a line whose id cannot be read. The two never meet. */
-cdp_hash cdp_id_hash(const char *id, size_t n);
-cdp_hash cdp_line_hash(uint32_t line);
+cdp_hash128 cdp_id_hash(const char *id, size_t n);
+cdp_hash128 cdp_line_hash(uint32_t line);

@@ -3,10 +3,10 @@
  *     {"id": "a1", "prompt": "..." | "prompt_ids": [..] | "messages": [..], "temperature": 0.7, ...}
  *     {"custom_id": "a1", "method": "POST", "url": "/v1/completions" | "/v1/chat/completions", "body": {..}}
  *
- * A line may set what the command line sets for all; the option table knows the bounds of both. `id` is a
- * text of at most 512 bytes, or a whole number, which counts as its digits; left out, it is the line's
- * number. Everything else that a line holds is refused by name: a misspelt parameter must not pass for one
- * that was not given.
+ * A prompt is sent as it is; messages go through the model's chat template. A line may set what the command
+ * line sets for all; the option table knows the bounds of both. `id` is a text of at most 512 bytes, or a
+ * whole number, which counts as its digits; left out, it is the line's number. Everything else that a line
+ * holds is refused by name: a misspelt parameter must not pass for one that was not given.
  */
 #pragma once
 

@@ -97,7 +97,7 @@ cdp_status cdp_record_error(cdp_record *out, const cdp_line *line, const char *t
 }
 
 /* An id as it stands in a record: a text, or a whole number by its digits. */
-static bool hash_id(cdp_hash *out, const cJSON *id) {
+static bool hash_id(cdp_hash128 *out, const cJSON *id) {
     char digits[24];
     if (cJSON_IsString(id)) {
         *out = cdp_id_hash(id->valuestring, strlen(id->valuestring));
@@ -110,7 +110,7 @@ static bool hash_id(cdp_hash *out, const cJSON *id) {
     return true;
 }
 
-cdp_status cdp_record_identify(cdp_hash *id_out, bool *is_error_out, const char *text, size_t n,
+cdp_status cdp_record_identify(cdp_hash128 *id_out, bool *is_error_out, const char *text, size_t n,
                                uint64_t number) {
     char name[40];
     cJSON *tree = NULL;

@@ -30,5 +30,5 @@ cdp_status cdp_record_error(cdp_record *out, const cdp_line *line, const char *t
 
 /* Whose record is it, and does it tell an error? CDP_BAD_DATA when it is no record. number: of the record,
  * for the message. */
-cdp_status cdp_record_identify(cdp_hash *id_out, bool *is_error_out, const char *text, size_t n,
+cdp_status cdp_record_identify(cdp_hash128 *id_out, bool *is_error_out, const char *text, size_t n,
                                uint64_t number);

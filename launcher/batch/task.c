@@ -71,12 +71,27 @@ static cdp_status take_ids(cdp_task *task) {
     return n > 0 ? CDP_OK : cdp_fail(CDP_BAD_DATA, "line %u: the prompt is empty", task->line.number);
 }
 
+/* Through the model's chat template, as generate does it. */
+static cdp_status take_messages(cdp_task *task) {
+    const cdp_batch *batch = task->batch;
+    if (batch->chat == NULL)
+        return cdp_fail(CDP_BAD_DATA, "line %u: messages need a chat template: %s", task->line.number,
+                        batch->no_chat);
+    char *text = cJSON_PrintUnformatted(task->line.messages);
+    if (text == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for the messages of line %u", task->line.number);
+    const cdp_conversation conversation = {.messages = text, .n_messages = strlen(text)};
+    const cdp_status st = cdp_prompt_encode_conversation(&task->prompt, &conversation, batch->chat,
+                                                         batch->run->tokenizer, batch->run->card);
+    cJSON_free(text);
+    return st;
+}
+
 static cdp_status make_prompt(cdp_task *task) {
     const cdp_run *run = task->batch->run;
     const cdp_line *line = &task->line;
     if (line->messages != NULL)
-        return cdp_fail(CDP_BAD_DATA, "line %u: messages need a chat template, which cannot be used yet",
-                        line->number);
+        return take_messages(task);
     if (line->prompt_ids != NULL)
         return take_ids(task);
     task->prompt.text = strdup(line->prompt);

@@ -8,7 +8,6 @@
 
 #include "kernels/log.h"
 #include "launcher/jobs/conversation.h"
-#include "launcher/template/chat.h"
 #include "planner/file.h"
 
 enum { MAX_PROMPT_BYTES = 64 << 20 };
@@ -83,8 +82,15 @@ static cdp_status check_ids(const cdp_prompt *prompt, const cdp_model_card *card
     return CDP_OK;
 }
 
+cdp_status cdp_prompt_encode_conversation(cdp_prompt *prompt, const cdp_conversation *conversation,
+                                          const cdp_chat *chat, const cdp_tokenizer *tokenizer,
+                                          const cdp_model_card *card) {
+    CDP_TRY(cdp_chat_encode(chat, conversation, tokenizer, &prompt->ids, &prompt->n_ids));
+    return check_ids(prompt, card);
+}
+
 static cdp_status encode_messages(cdp_prompt *prompt, const cdp_options *o, const cdp_chat *chat,
-                                  const cdp_tokenizer *tokenizer) {
+                                  const cdp_tokenizer *tokenizer, const cdp_model_card *card) {
     cdp_messages messages = {0};
     cdp_conversation conversation = {0};
     char *json = NULL;
@@ -94,7 +100,7 @@ static cdp_status encode_messages(cdp_prompt *prompt, const cdp_options *o, cons
     CDP_TRY_GOTO(cdp_messages_add(&messages, "user", prompt->text, prompt->n_text), st, done);
     CDP_TRY_GOTO(cdp_messages_json(&messages, &json, &conversation.n_messages), st, done);
     conversation.messages = json;
-    st = cdp_chat_encode(chat, &conversation, tokenizer, &prompt->ids, &prompt->n_ids);
+    st = cdp_prompt_encode_conversation(prompt, &conversation, chat, tokenizer, card);
 done:
     cdp_messages_close(&messages);
     free(json);
@@ -123,10 +129,10 @@ cdp_status cdp_prompt_encode_chat(cdp_prompt *prompt, const cdp_options *o, cons
     CDP_TRY(open_chat(&chat, o));
     if (chat == NULL)
         return CDP_OK;
-    cdp_status st = encode_messages(prompt, o, chat, tokenizer);
+    const cdp_status st = encode_messages(prompt, o, chat, tokenizer, card);
     cdp_chat_close(chat);
     *done_out = true;
-    return st == CDP_OK ? check_ids(prompt, card) : st;
+    return st;
 }
 
 cdp_status cdp_prompt_encode(cdp_prompt *prompt, const cdp_options *options, const cdp_tokenizer *tokenizer,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "launcher/options.h"
+#include "launcher/template/chat.h"
 #include "launcher/text/tokenizer.h"
 #include "planner/model_card.h"
 
@@ -21,6 +22,12 @@ cdp_status cdp_prompt_read(cdp_prompt *out, const cdp_options *options);
  * CDP_BAD_DATA when the template refuses, CDP_USAGE when --system has no template to go through. */
 cdp_status cdp_prompt_encode_chat(cdp_prompt *prompt, const cdp_options *options,
                                   const cdp_tokenizer *tokenizer, const cdp_model_card *card, bool *done_out);
+
+/* A conversation to ids through the model's template, checked against the vocabulary. CDP_BAD_DATA when the
+ * template refuses it. */
+cdp_status cdp_prompt_encode_conversation(cdp_prompt *prompt, const cdp_conversation *conversation,
+                                          const cdp_chat *chat, const cdp_tokenizer *tokenizer,
+                                          const cdp_model_card *card);
 
 /* Text or ids to ids, checked against the vocabulary. tokenizer may be NULL when ids were given; without one
  * a text is CDP_BAD_DATA. An empty prompt becomes bos where the model has one, else CDP_BAD_DATA. */

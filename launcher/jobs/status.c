@@ -22,7 +22,7 @@ typedef struct seen {
 
 static cdp_status on_record(void *of, const char *text, size_t n, uint64_t number) {
     seen *s = of;
-    cdp_hash id;
+    cdp_hash128 id;
     bool is_error;
     CDP_TRY(cdp_record_identify(&id, &is_error, text, n, number));
     s->n_done++;

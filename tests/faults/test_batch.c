@@ -325,6 +325,51 @@ static void test_crashing_prompt(void **state) {
     cJSON_Delete(records);
 }
 
+/* A rank that hangs by its own fault leaves evidence, whichever rank it is; one that is killed leaves none.
+ */
+static void test_evidence(void **state) {
+    (void)state;
+    static const struct {
+        const char *fault, *line;
+    } cases[] = {{"CDPIPE_FAULT=1:step:hang:9", "\ncrash 1 hang 0\n"},
+                 {"CDPIPE_FAULT=0:step:hang:9", "\ncrash 0 hang 0\n"},
+                 {"CDPIPE_FAULT=1:step:kill9:9", NULL}};
+    for (int i = 0; i < 3; i++) {
+        const char *out = fresh();
+        test_run *run = batch_open(2, 60, input, out);
+        test_run_add(run, "--step-timeout", "1", NULL);
+        test_run_env(run, cases[i].fault);
+        test_run_go(run);
+        char *journal = read_text(beside(out, ".attempts"));
+        if (run->exit_code == 0 || strstr(journal, "\nstart ") == NULL ||
+            (cases[i].line != NULL ? strstr(journal, cases[i].line) == NULL
+                                   : strstr(journal, "crash") != NULL))
+            fail_msg("%s: exit %d, the journal says\n%s\n%s", cases[i].fault, run->exit_code, journal,
+                     run->err);
+        free(journal);
+        test_run_close(run);
+        check_resumes(out, 1);
+    }
+}
+
+/* mpirun passes USR1 on to ranks that are still in MPI_Init: they stop when they can, and nobody hangs. */
+static void test_early_signal(void **state) {
+    (void)state;
+    for (int ms = 60; ms <= 300; ms += 60) {
+        const char *out = fresh();
+        test_run *run = batch_open(2, 30, input, out);
+        test_run_start(run);
+        usleep((useconds_t)ms * 1000);
+        kill(run->pid, SIGUSR1);
+        test_run_wait(run);
+        if (run->timed_out || (run->exit_code != 75 && run->exit_code != 138 && run->signal != SIGUSR1 &&
+                               run->exit_code != 0)) /* 0: mpirun had no ranks yet to pass it on to */
+            fail_msg("USR1 after %d ms: exit %d, signal %d\n%s", ms, run->exit_code, run->signal, run->err);
+        assert_int_equal(test_run_left(run), 0);
+        test_run_close(run);
+    }
+}
+
 static void check_status(const char *out, int code, const char *part) {
     test_run *run = test_run_open(20);
     test_run_add(run, CDPIPE_BIN, "status", out, "--json", NULL);
@@ -383,6 +428,7 @@ int main(void) {
         cmocka_unit_test(test_odd_outputs),    cmocka_unit_test(test_lock),
         cmocka_unit_test(test_bad_lines),      cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_standard_input), cmocka_unit_test(test_crashing_prompt),
+        cmocka_unit_test(test_evidence),       cmocka_unit_test(test_early_signal),
         cmocka_unit_test(test_status),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

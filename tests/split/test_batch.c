@@ -15,6 +15,7 @@
 
 #include "planner/memory.h"
 #include "planner/roles.h"
+#include "tests/split/chat_model.h"
 #include "tests/support/batch.h"
 #include "tests/support/data.h"
 #include "tests/support/golden.h"
@@ -156,6 +157,61 @@ static void test_alone_is_generate(void **state) {
     assert_true(n_compared >= 2);
 }
 
+/* Messages of both forms give what generate gives for the same conversation, and a model without a template
+ * says so. */
+static void test_messages(void **state) {
+    (void)state;
+    const char *model =
+        chat_model("{% for m in messages %}{{ m.role }}:\n{{ m.content }}\n{% endfor %}JULIET:\n");
+    const char *words[] = {"generate",
+                           "--model",
+                           model,
+                           "--prompt",
+                           "Good night \u00e9",
+                           "--temperature",
+                           "0",
+                           "--max-new-tokens",
+                           "9",
+                           "--threads",
+                           "1",
+                           NULL};
+    const char *in = batch_file(test_temp_dir(), "chat.jsonl"),
+               *out = batch_file(test_temp_dir(), "chat-out.jsonl");
+    cJSON *json = golden_run(1, words);
+    FILE *to = fopen(in, "w");
+    fputs("{\"id\":\"own\",\"messages\":[{\"role\":\"user\",\"content\":\"Good night \\u00e9\"}]}\n"
+          "{\"custom_id\":\"chat\",\"method\":\"POST\",\"url\":\"/v1/chat/"
+          "completions\",\"body\":{\"model\":\"m\","
+          "\"messages\":[{\"role\":\"user\",\"content\":\"Good night \\u00e9\"}],\"logprobs\":true}}\n"
+          "{\"id\":\"bad\",\"messages\":[7]}\n",
+          to);
+    fclose(to);
+    test_run *run = batch_open(2, 60, in, out);
+    test_run_set(run, test_path("examples/shakespeare"), model);
+    test_run_add(run, "--temperature", "0", "--max-new-tokens", "9", NULL);
+    batch_go(run, 0);
+    cJSON *records = batch_records(out);
+    const cJSON *own = golden_get(records, "own"),
+                *body = golden_get(golden_get(golden_get(records, "chat"), "response"), "body");
+    const cJSON *choice = cJSON_GetArrayItem(golden_get(body, "choices"), 0);
+    assert_true(cJSON_Compare(golden_get(own, "token_ids"), golden_get(json, "token_ids"), true));
+    assert_true(cJSON_Compare(golden_get(own, "text"), golden_get(json, "text"), true));
+    assert_true(
+        cJSON_Compare(golden_get(golden_get(choice, "message"), "content"), golden_get(json, "text"), true));
+    assert_int_equal(cJSON_GetArraySize(golden_get(golden_get(choice, "logprobs"), "content")), 9);
+    assert_string_equal(golden_get(body, "object")->valuestring, "chat.completion");
+    assert_non_null(golden_get(golden_get(records, "bad"), "error"));
+    cJSON_Delete(records);
+    cJSON_Delete(json);
+    const char *plain = batch_file(test_temp_dir(), "no-chat.jsonl");
+    batch_go(batch_open(1, 60, in, plain), 0);
+    records = batch_records(plain);
+    assert_non_null(
+        strstr(golden_get(golden_get(golden_get(records, "own"), "error"), "message")->valuestring,
+               "messages need a chat template: the model has none"));
+    cJSON_Delete(records);
+}
+
 /* KV blocks for the company that is wanted, or few: the budget at which rank 0 holds n_blocks and no more. */
 static uint64_t budget_for(int np, int max_batch, int chunk, int n_blocks) {
     static cdp_model_card card;
@@ -227,6 +283,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lines_choose),
         cmocka_unit_test(test_alone_is_generate),
+        cmocka_unit_test(test_messages),
         cmocka_unit_test(test_company),
         cmocka_unit_test(test_few_blocks),
     };

@@ -75,7 +75,7 @@ static void test_charges(void **state) {
     assert_int_equal(look(5).n_silent, 0);
     assert_true(cdp_suspect_runs_alone(&s) && !cdp_suspect_is_condemned(&s));
     add_text(begin_text);
-    add_text("alone 1\ncrash 0 hang 0\n");
+    add_text("alone 1\ncrash 0 hang 0\nstop\n"); /* the others were told to stop because of it */
     s = look(1);
     assert_true(cdp_suspect_is_condemned(&s));
 }

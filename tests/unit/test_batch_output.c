@@ -94,7 +94,7 @@ static void fill_ledger(cdp_ledger *l) {
 
 static cdp_status on_record(void *of, const char *text, size_t n, uint64_t number) {
     cdp_ledger *l = of;
-    cdp_hash id;
+    cdp_hash128 id;
     bool is_error;
     CDP_TRY(cdp_record_identify(&id, &is_error, text, n, number));
     const int64_t index = cdp_ledger_find(l, id);
