@@ -123,6 +123,41 @@ static void test_lines_choose(void **state) {
     }
 }
 
+/* Two lines that ask for the same draw their own tokens, because seeds hang on ids; another seed draws
+ * others. */
+static void test_ids_and_seeds(void **state) {
+    (void)state;
+    const char *in = batch_file(test_temp_dir(), "seeds.jsonl"),
+               *out = batch_file(test_temp_dir(), "seeds-out.jsonl");
+    FILE *to = fopen(in, "w");
+    fputs("{\"id\":\"a\",\"prompt\":\"ROMEO:\"}\n{\"id\":\"b\",\"prompt\":\"ROMEO:\"}\n"
+          "{\"id\":\"c\",\"prompt\":\"ROMEO:\",\"temperature\":0}\n{\"id\":\"d\",\"prompt\":\"ROMEO:\","
+          "\"temperature\":0}\n"
+          "{\"id\":\"e\",\"prompt\":\"ROMEO:\",\"max_new_tokens\":3,\"stop\":\"zzz\"}\n",
+          to);
+    fclose(to);
+    cJSON *by_seed[2];
+    for (int seed = 0; seed < 2; seed++) {
+        test_run *run = batch_open(1, 60, in, out);
+        test_run_add(run, "--temperature", "1", "--max-new-tokens", "20", "--ignore-eos", "--seed",
+                     seed == 0 ? "0" : "5", NULL);
+        batch_go(run, 0);
+        by_seed[seed] = batch_records(out);
+        remove(out);
+        remove(batch_file(test_temp_dir(), "seeds-out.jsonl.manifest"));
+    }
+    const cJSON *a = golden_get(by_seed[0], "a");
+    assert_false(cJSON_Compare(golden_get(a, "token_ids"),
+                               golden_get(golden_get(by_seed[0], "b"), "token_ids"), true));
+    assert_false(cJSON_Compare(golden_get(a, "token_ids"),
+                               golden_get(golden_get(by_seed[1], "a"), "token_ids"), true));
+    assert_true(cJSON_Compare(golden_get(golden_get(by_seed[0], "c"), "token_ids"),
+                              golden_get(golden_get(by_seed[1], "d"), "token_ids"), true));
+    assert_int_equal(cJSON_GetArraySize(golden_get(golden_get(by_seed[0], "e"), "token_ids")), 3);
+    cJSON_Delete(by_seed[0]);
+    cJSON_Delete(by_seed[1]);
+}
+
 static void test_alone_is_generate(void **state) {
     (void)state;
     int n_compared = 0;
@@ -282,6 +317,7 @@ static void test_few_blocks(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lines_choose),
+        cmocka_unit_test(test_ids_and_seeds),
         cmocka_unit_test(test_alone_is_generate),
         cmocka_unit_test(test_messages),
         cmocka_unit_test(test_company),

@@ -39,9 +39,13 @@ static bool is_hit(void) {
     return true;
 }
 
+/* A disk that is full takes half of the bytes and says so, and only the next call tells why. */
 static ssize_t bad_write(int fd, const void *bytes, size_t n) {
-    if (n_calls + 1 == fail_at && kind != REFUSES && n > 1 && write(fd, bytes, n / 2) != (ssize_t)(n / 2))
-        return -1;
+    const bool tears = n_calls + 2 == fail_at || (n_calls + 1 == fail_at && kind == DIES);
+    if (tears && kind != REFUSES && n > 1) {
+        const ssize_t half = write(fd, bytes, n / 2);
+        return is_hit() ? -1 : half;
+    }
     if (!is_hit())
         return write(fd, bytes, n);
     errno = ENOSPC;
@@ -64,6 +68,11 @@ static int bad_rename(const char *from, const char *to) {
 
 static int bad_truncate(int fd, off_t n) {
     return is_hit() ? -1 : ftruncate(fd, n);
+}
+
+/* Every write is short, and none fails. */
+static ssize_t short_write(int fd, const void *bytes, size_t n) {
+    return write(fd, bytes, n < 7 ? n : 7);
 }
 
 static const cdp_disk bad_disk = {bad_write, bad_sync, bad_rename, bad_truncate};
@@ -215,6 +224,14 @@ static void test_every_call_fails(void **state) {
     print_message("    %d single faults\n", n_faults);
 }
 
+static void test_short_writes(void **state) {
+    (void)state;
+    static const cdp_disk short_disk = {short_write, no_sync, rename, ftruncate};
+    fresh();
+    assert_int_equal(play_once(&short_disk, 1), CDP_OK);
+    check_complete("short writes");
+}
+
 /* A job that is cut at every byte, and a tail of NULs as after a power loss. */
 static void test_torn_tail(void **state) {
     (void)state;
@@ -334,11 +351,9 @@ static void test_groups(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_call_fails),
-        cmocka_unit_test(test_torn_tail),
-        cmocka_unit_test(test_broken_middle),
-        cmocka_unit_test(test_manifest),
-        cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_every_call_fails), cmocka_unit_test(test_short_writes),
+        cmocka_unit_test(test_torn_tail),        cmocka_unit_test(test_broken_middle),
+        cmocka_unit_test(test_manifest),         cmocka_unit_test(test_lock),
         cmocka_unit_test(test_groups),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
