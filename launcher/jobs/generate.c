@@ -130,7 +130,8 @@ cdp_status cdp_job_generate(cdp_run *run, cdp_options *options, cdp_world *world
     generate_job job = {.options = options};
     const cdp_job_spec spec = {.prepare = prepare, .work = work, .of = &job, .opens_tokenizer = true};
     cdp_status st = cdp_run_job(run, options, world, &spec);
-    if (run->rank == 0 && (st == CDP_OK || st == CDP_STOPPED)) {
+    const bool has_run = run->rank == 0 && run->reports != NULL; /* else it was stopped before it began */
+    if (has_run && (st == CDP_OK || st == CDP_STOPPED)) {
         if (options->json && print_json(run, &job) != CDP_OK)
             st = CDP_IO;
         cdp_layers_say_summary(&job.completion);

@@ -29,13 +29,13 @@ static test_run *start_slow(int np, bool by_itself) {
     return run;
 }
 
-/* Give it time to be in the middle of its answer. */
-static void let_it_run(void) {
-    usleep(1500000);
+/* It is in the middle of its answer. */
+static void let_it_run(test_run *run) {
+    assert_true(test_run_sees(run, " ", 25));
 }
 
 static void check_stopped(test_run *run, int signal_number, const char *what) {
-    let_it_run();
+    let_it_run(run);
     assert_int_equal(kill(run->pid, signal_number), 0);
     test_run_wait(run);
     if (run->exit_code != 75)
@@ -72,7 +72,7 @@ static void test_mpirun_dies(void **state) {
     static const int signals[] = {SIGKILL, SIGTERM, SIGHUP};
     for (int i = 0; i < 3; i++) {
         test_run *run = start_slow(3, false);
-        let_it_run();
+        let_it_run(run);
         assert_int_equal(kill(run->pid, signals[i]), 0);
         sleep(3); /* ranks notice within a second; nothing else ends them here */
         if (test_run_left(run) != 0)

@@ -316,12 +316,9 @@ static void test_few_blocks(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lines_choose),
-        cmocka_unit_test(test_ids_and_seeds),
-        cmocka_unit_test(test_alone_is_generate),
-        cmocka_unit_test(test_messages),
-        cmocka_unit_test(test_company),
-        cmocka_unit_test(test_few_blocks),
+        cmocka_unit_test(test_lines_choose),      cmocka_unit_test(test_ids_and_seeds),
+        cmocka_unit_test(test_alone_is_generate), cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_company),           cmocka_unit_test(test_few_blocks),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
