@@ -4,7 +4,7 @@
  *     bench_decoding --model DIR [--threads N ...]           alone, or under mpirun; options are those of
  * cdpipe
  *
- * Inside the timed window: from the submission of `batch` greedy sequences of 8 prompt tokens to their 32nd
+ * Inside the timed window: from the submission of `batch` greedy sequences of 8 prompt tokens to their 16th
  * new token, engine, transport, head, walk and sampler included. Ways alternate within a round, after one
  * that is not measured; a ratio is that of one round's pair, and its median, least and most are told. stdout:
  * CSV.
@@ -16,7 +16,7 @@
 #include "comm/watchdog.h"
 #include "launcher/jobs/completion.h"
 
-enum { N_WAYS = 5, N_BATCHES = 2, ROUNDS = 7, MAX_BATCH = 8, N_PROMPT = 8, N_NEW = 32 };
+enum { N_WAYS = 5, N_BATCHES = 2, ROUNDS = 5, MAX_BATCH = 8, N_PROMPT = 8, N_NEW = 16 };
 
 typedef struct way {
     const char *name, *decoding, *window;
