@@ -14,7 +14,7 @@ enum {
     ROW_BYTES = 20,     /* of a row's five arrays (stage/seat.h) */
     COMMAND_BYTES = 24, /* of one cdp_kv_command (kernels/step.h) */
     TAP_INTS = 8,       /* int32 of a tapped row: where it lies, host and device, and whose it is */
-    KEPT_ROWS = 2,      /* of logits, while a sequence's layers are compared */
+    KEPT_ROWS = 3,      /* of logits: two of a sequence while its layers are compared; some wait for a slot */
 };
 
 /* Card and run are range checked; a sum that overflows all the same is larger than any memory. */

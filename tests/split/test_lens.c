@@ -80,8 +80,24 @@ static void test_layer_logits(void **state) {
                                "4,0,2", "--chunk",  chunks[np - 1], NULL};
         cJSON_Delete(golden_run(np, words));
     }
+    /* A run that taps nothing has the same logits, bit for bit. */
+    char plain_path[512];
+    snprintf(plain_path, sizeof plain_path, "%s/plain.safetensors", test_temp_dir());
+    const char *plain_words[] = {"score", "--model",  model,      "--prompt-ids",
+                                 ids,     "--logits", plain_path, NULL};
+    cJSON *plain_json = golden_run(1, plain_words);
+    size_t n_plain, n_tapped;
+    float *plain = golden_f32(plain_path, "logits", &n_plain),
+          *tapped = golden_f32(path[2], "layer.4.logits", &n_tapped);
+    assert_int_equal(n_plain, n_tapped);
+    assert_memory_equal(plain, tapped, n_plain * sizeof *plain);
+    free(tapped);
+    free(plain);
     const char *lens_words[] = {"lens", "--model", model, "--prompt-ids", ids, "--layers", "2,0", NULL};
     cJSON *lens = golden_run(2, lens_words);
+    assert_string_equal(golden_get(lens, "logits_hash")->valuestring,
+                        golden_get(plain_json, "logits_hash")->valuestring);
+    cJSON_Delete(plain_json);
     static const int layers[] = {0, 2, 4};
     for (int k = 0; k < 3; k++) {
         char name[32];
