@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "comm/watchdog.h"
 #include "launcher/jobs/completion.h"
@@ -32,6 +33,16 @@ static way ways[N_WAYS] = {
     {.name = "dola low", .decoding = "dola", .window = "all"}};
 static cdp_options base;
 
+typedef struct sample {
+    double wall_s, cpu_s; /* cpu_s: of this process, all threads; what a busy machine leaves comparable */
+} sample;
+
+static double cpu_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
 static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
     (void)of;
     *n_tokens_out = N_PROMPT + N_NEW;
@@ -45,12 +56,13 @@ static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
     return CDP_OK;
 }
 
-/* Tokens a second of one batch. */
-static cdp_status measure(cdp_run *run, cdp_sampler *sampler, const way *w, int batch, double *rate_out) {
+/* One batch from its submission to its last token. */
+static cdp_status measure(cdp_run *run, cdp_sampler *sampler, const way *w, int batch, sample *out) {
     static cdp_completion completions[MAX_BATCH];
     int32_t prompts[MAX_BATCH][N_PROMPT];
     cdp_status st = CDP_OK;
     const int64_t began = cdp_now_ns();
+    const double cpu_began = cpu_seconds();
     for (int i = 0; i < batch; i++) {
         for (int k = 0; k < N_PROMPT; k++)
             prompts[i][k] =
@@ -65,7 +77,8 @@ static cdp_status measure(cdp_run *run, cdp_sampler *sampler, const way *w, int 
         CDP_TRY(cdp_completion_start(&completions[i], run, sampler, &request));
     }
     st = cdp_engine_run(run->engine);
-    *rate_out = batch * N_NEW / ((double)(cdp_now_ns() - began) * 1e-9);
+    out->wall_s = (double)(cdp_now_ns() - began) * 1e-9;
+    out->cpu_s = cpu_seconds() - cpu_began;
     for (int i = 0; i < batch; i++)
         cdp_completion_close(&completions[i]);
     return st;
@@ -76,11 +89,25 @@ static int ascending(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static void tell(const way *w, int batch, double *rates, double *ratios) {
-    qsort(rates, ROUNDS, sizeof *rates, ascending);
+/* Median, least and most of the rounds' ratios to plain decoding. */
+static void tell_ratio(double *ratios) {
     qsort(ratios, ROUNDS, sizeof *ratios, ascending);
-    printf("%d,%s,%.1f,%.3f,%.3f,%.3f\n", batch, w->name, rates[ROUNDS / 2], ratios[ROUNDS / 2], ratios[0],
-           ratios[ROUNDS - 1]);
+    printf(",%.3f,%.3f,%.3f", ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1]);
+}
+
+static void tell(const way *w, int batch, const sample *plain, const sample *these) {
+    double rates[ROUNDS], wall[ROUNDS], cpu[ROUNDS];
+    for (int r = 0; r < ROUNDS; r++) {
+        rates[r] = batch * N_NEW / these[r].wall_s;
+        wall[r] = these[r].wall_s / plain[r].wall_s;
+        cpu[r] = these[r].cpu_s / plain[r].cpu_s;
+    }
+    qsort(rates, ROUNDS, sizeof *rates, ascending);
+    printf("%d,%s,%.1f", batch, w->name, rates[ROUNDS / 2]);
+    tell_ratio(wall);
+    tell_ratio(cpu);
+    printf("\n");
+    fflush(stdout);
 }
 
 static cdp_status work(cdp_run *run, void *of) {
@@ -88,21 +115,18 @@ static cdp_status work(cdp_run *run, void *of) {
     cdp_sampler *sampler;
     (void)of;
     CDP_TRY(cdp_sampler_open(&sampler, run->card->vocab));
-    printf("batch,way,tokens_per_s,time_ratio,least,most\n");
+    printf("batch,way,tokens_per_s,wall_ratio,least,most,cpu_ratio,least,most\n");
     for (int b = 0; b < N_BATCHES; b++) {
-        double rates[N_WAYS][ROUNDS], ratios[N_WAYS][ROUNDS], unmeasured;
+        sample samples[N_WAYS][ROUNDS], unmeasured;
         for (int i = 0; i < N_WAYS; i++)
             CDP_TRY(measure(run, sampler, &ways[i], batches[b], &unmeasured));
         for (int r = 0; r < ROUNDS; r++)
             for (int k = 0; k < N_WAYS; k++) { /* another one first in each round */
                 const int i = (k + r) % N_WAYS;
-                CDP_TRY(measure(run, sampler, &ways[i], batches[b], &rates[i][r]));
+                CDP_TRY(measure(run, sampler, &ways[i], batches[b], &samples[i][r]));
             }
-        for (int r = 0; r < ROUNDS; r++)
-            for (int i = 0; i < N_WAYS; i++)
-                ratios[i][r] = rates[0][r] / rates[i][r];
         for (int i = 0; i < N_WAYS; i++)
-            tell(&ways[i], batches[b], rates[i], ratios[i]);
+            tell(&ways[i], batches[b], samples[0], samples[i]);
     }
     cdp_sampler_close(sampler);
     return CDP_OK;
