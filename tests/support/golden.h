@@ -14,7 +14,8 @@ int64_t *golden_i64(const char *path, const char *name, size_t *n_out);
 char *golden_ids_text(const int64_t *ids, size_t n);
 
 /* The program and device that runs of cdpipe take: TEST_PROGRAM and TEST_DEVICE of the environment, else the
- * build's own and "cpu". So the same tests run on the stand-in for GPUs and on real ones. */
+ * build's own and "cpu"; with TEST_SHARED_GPU ranks may share a GPU. So the same tests run on the stand-in
+ * for GPUs and on real ones. */
 const char *test_program(void);
 const char *test_device(void);
 
