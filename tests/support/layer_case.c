@@ -101,13 +101,29 @@ static void fill_layer(layer_case *c, test_random *r) {
     c->vocab.head = c->vocab.embed;
 }
 
-/* What stale blocks may hold: NaN in every dtype. Nobody may read it. */
+/* NaN in every dtype: what stale memory may hold, and nobody may read. */
+static void poison(const layer_case *c, void *memory, size_t n_bytes) {
+    void *nans = malloc(n_bytes);
+    memset(nans, 0xFF, n_bytes);
+    upload(c, memory, nans, n_bytes);
+    free(nans);
+}
+
 static void poison_cache(const layer_case *c) {
-    const size_t n_bytes = SLOTS * MAX_BLOCKS * c->ops->kv_block_bytes(&c->shape);
-    void *poison = malloc(n_bytes);
-    memset(poison, 0xFF, n_bytes);
-    upload(c, c->layer.kv, poison, n_bytes);
-    free(poison);
+    poison(c, c->layer.kv, SLOTS * MAX_BLOCKS * c->ops->kv_block_bytes(&c->shape));
+}
+
+/* Whatever an operation leaves unwritten shows, even where the run before would have left the right values.
+ */
+static void poison_results(const layer_case *c) {
+    const size_t rows = MAX_ROWS * sizeof(float), q = (size_t)(c->spec->n_heads * c->spec->head_dim);
+    const size_t kv = (size_t)(c->spec->n_kv_heads * c->spec->head_dim);
+    poison(c, c->buf.normed, rows * (size_t)c->spec->hidden);
+    poison(c, c->buf.qkv, rows * (q + 2 * kv));
+    poison(c, c->buf.context, rows * q);
+    poison(c, c->buf.ffn, rows * 2 * (size_t)c->spec->ffn);
+    poison(c, c->hidden, rows * (size_t)c->spec->hidden);
+    poison(c, c->device_logits, rows * (size_t)c->spec->vocab);
 }
 
 static void open_buffers(layer_case *c) {
@@ -258,6 +274,7 @@ void test_layer_run(layer_case *c) {
     int32_t *at[5];
     for (int i = 0; i < 5; i++)
         at[i] = c->arrays + i * MAX_ROWS;
+    poison_results(c);
     upload(c, c->arrays, c->host_arrays, sizeof c->host_arrays);
     c->view = (cdp_step_view){.n_rows = c->n_rows,
                               .n_home = c->n_rows,
