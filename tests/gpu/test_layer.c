@@ -88,6 +88,30 @@ static void test_company(void **state) {
     }
 }
 
+/* Steps of one and of two rows in turn, recorded and replayed at ever new positions and tokens: a replay
+ * reads them from the device, and takes the graph of its own row count. */
+static void test_recorded(void **state) {
+    (void)state;
+    for (int i = 0; i < 2; i++) { /* bf16, fp32 */
+        const layer_spec *spec = &test_layer_specs[i];
+        layer_case *want = test_layer_open(spec, ref()), *got = test_layer_open(spec, gpu());
+        got->is_recorded = true;
+        for (int step = 0; step < 10; step++) {
+            const int n_rows = step % 2 + 1;
+            layer_case *both[] = {want, got};
+            for (int k = 0; k < 2; k++) {
+                test_layer_add_rows(both[k], 0, step, 1);
+                if (n_rows == 2)
+                    test_layer_add_rows(both[k], 1, step / 2, 1);
+                test_layer_run(both[k]);
+            }
+            test_layer_compare(got, want, n_rows);
+        }
+        test_layer_close(got);
+        test_layer_close(want);
+    }
+}
+
 static void test_commands(void **state) {
     (void)state;
     test_layer_commands(gpu());
@@ -97,6 +121,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_ref),
         cmocka_unit_test(test_company),
+        cmocka_unit_test(test_recorded),
         cmocka_unit_test(test_commands),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

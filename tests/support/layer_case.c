@@ -269,6 +269,16 @@ static void fetch_results(layer_case *c) {
     download(c, c->logits, c->device_logits, (size_t)c->n_rows * (size_t)s->vocab * 4);
 }
 
+static void run_layer(layer_case *c) {
+    const cdp_ops *o = c->ops;
+    assert_int_equal(o->rope(c->device, &c->shape, &c->view, &c->buf), CDP_OK);
+    assert_int_equal(o->qkv(c->device, &c->shape, &c->layer, &c->view, &c->buf), CDP_OK);
+    assert_int_equal(o->attend(c->device, &c->shape, &c->layer, &c->view, &c->buf), CDP_OK);
+    assert_int_equal(o->attn_out(c->device, &c->shape, &c->layer, &c->view, &c->buf), CDP_OK);
+    assert_int_equal(o->gate_up(c->device, &c->shape, &c->layer, &c->view, &c->buf), CDP_OK);
+    assert_int_equal(o->down(c->device, &c->shape, &c->layer, &c->view, &c->buf), CDP_OK);
+}
+
 void test_layer_run(layer_case *c) {
     const cdp_ops *o = c->ops;
     int32_t *at[5];
@@ -285,12 +295,13 @@ void test_layer_run(layer_case *c) {
                               .home = at[4],
                               .hidden = c->hidden};
     assert_int_equal(o->embed(c->device, &c->shape, &c->vocab, &c->view), CDP_OK);
-    assert_int_equal(o->rope(c->device, &c->shape, &c->view, &c->buf), CDP_OK);
-    assert_int_equal(o->qkv(c->device, &c->shape, &c->layer, &c->view, &c->buf), CDP_OK);
-    assert_int_equal(o->attend(c->device, &c->shape, &c->layer, &c->view, &c->buf), CDP_OK);
-    assert_int_equal(o->attn_out(c->device, &c->shape, &c->layer, &c->view, &c->buf), CDP_OK);
-    assert_int_equal(o->gate_up(c->device, &c->shape, &c->layer, &c->view, &c->buf), CDP_OK);
-    assert_int_equal(o->down(c->device, &c->shape, &c->layer, &c->view, &c->buf), CDP_OK);
+    bool is_replayed = false;
+    if (c->is_recorded)
+        assert_int_equal(o->record_begin(c->device, c, &c->view, &is_replayed), CDP_OK);
+    if (!is_replayed)
+        run_layer(c);
+    if (c->is_recorded && !is_replayed)
+        assert_int_equal(o->record_end(c->device), CDP_OK);
     assert_int_equal(o->logits(c->device, &c->shape, &c->vocab, c->hidden, c->n_rows, &c->buf,
                                c->logits_scratch, c->device_logits),
                      CDP_OK);

@@ -35,7 +35,8 @@ typedef struct layer_case {
     int32_t host_arrays[5][TEST_LAYER_ROWS], *arrays;
     void *hidden;
     float *device_logits, *logits_scratch;
-    int n_rows; /* added since the last run */
+    int n_rows;       /* added since the last run */
+    bool is_recorded; /* set by the test: the layer's operations are recorded and replayed (ops.h) */
     cdp_step_view view;
     /* Results of the last run, on the host: */
     float *context; /* (rows, n_heads * head_dim) */
