@@ -34,6 +34,40 @@ static bool is_active(const cdp_world *world, const cdp_link_options *options) {
     return false;
 }
 
+/* Giving up a road ------------------------------------------------------------------------------------- */
+
+/* A rank whose road has failed tells all others, who else would wait for it until the deadline. Every road
+ * has a tag of its own, so a message that nobody took disturbs no later one. */
+enum { TELL_TAG = 31000 };
+static const char told_byte = 1; /* stays where it is, for a send that nobody waits for */
+
+static void tell_failure(const cdp_link *link) {
+    for (int i = 0; i < link->n_active; i++) {
+        MPI_Request request;
+        if (link->active[i] != link->world->rank &&
+            MPI_Isend(&told_byte, 1, MPI_BYTE, link->active[i], TELL_TAG + link->trial, link->world->data,
+                      &request) == MPI_SUCCESS)
+            MPI_Request_free(&request);
+    }
+}
+
+bool cdp_link_gives_up(cdp_link *link, int64_t deadline_ns, cdp_status *status_out) {
+    int is_here = 0;
+    *status_out = cdp_world_poll(link->world);
+    if (*status_out != CDP_OK)
+        return true;
+    if (MPI_Iprobe(MPI_ANY_SOURCE, TELL_TAG + link->trial, link->world->data, &is_here, MPI_STATUS_IGNORE) ==
+            MPI_SUCCESS &&
+        is_here) {
+        link->is_told = true;
+        *status_out = cdp_fail(CDP_UNAVAILABLE, "another rank has given this road up");
+        return true;
+    }
+    return cdp_now_ns() > deadline_ns;
+}
+
+/* Opening ---------------------------------------------------------------------------------------------- */
+
 /* What all roads need. */
 static cdp_status make_link(cdp_link **out, cdp_world *world, const cdp_link_options *options) {
     *out = NULL;
@@ -46,6 +80,7 @@ static cdp_status make_link(cdp_link **out, cdp_world *world, const cdp_link_opt
     link->n_places = options->n_places;
     link->max_header_bytes = options->max_header_bytes;
     link->max_data_bytes = options->max_data_bytes;
+    link->active = options->active;
     CDP_TRY(find_neighbours(link, options));
     link->sends = calloc((size_t)link->n_places, sizeof *link->sends);
     link->recvs = calloc((size_t)link->n_places, sizeof *link->recvs);
@@ -59,7 +94,9 @@ static void close_road(cdp_link *link) {
         link->road->close(link);
     link->road = NULL;
     link->of_road = NULL;
-    if (link->device != NULL && !link->is_stuck)
+    if (link->device != NULL && link->is_stuck)
+        cdp_device_give_up(link->device, "a message waits for a peer that does not answer");
+    if (link->device != NULL)
         cdp_device_host_free(link->device, link->staging);
     link->staging = NULL;
     for (int i = 0; link->sends != NULL && link->recvs != NULL && i < link->n_places; i++)
@@ -79,12 +116,23 @@ static cdp_status open_road(cdp_link *link, const cdp_road *road, double timeout
     return CDP_OK;
 }
 
-/* All ranks together. CDP_OK everywhere, or the same failure everywhere and nothing left of the road. */
+/* All ranks together. CDP_OK everywhere, or the same failure everywhere and nothing left of the road. A rank
+ * that was told of another's failure has none of its own. */
 static cdp_status try_road(cdp_world *world, cdp_link *link, const cdp_road *road, double timeout_s) {
-    const cdp_status st = cdp_world_agree(world, link != NULL ? open_road(link, road, timeout_s) : CDP_OK);
-    if (st == CDP_OK || link == NULL)
-        return st;
-    close_road(link);
+    if (link == NULL)
+        return cdp_world_agree(world, CDP_OK);
+    link->trial++;
+    link->is_told = false;
+    cdp_status st = open_road(link, road, timeout_s);
+    if (st != CDP_OK && link->is_told) {
+        cdp_error_clear();
+        st = CDP_OK;
+    } else if (st != CDP_OK) {
+        tell_failure(link);
+    }
+    st = cdp_world_agree(world, st);
+    if (st != CDP_OK)
+        close_road(link);
     return st;
 }
 
@@ -136,6 +184,8 @@ cdp_status cdp_link_open(cdp_link **out, cdp_world *world, const cdp_link_option
         st = make_link(&link, world, options);
     CDP_TRY_GOTO(cdp_world_agree(world, st), st, failed);
     CDP_TRY_GOTO(choose_road(world, link, options), st, failed);
+    if (link != NULL)
+        link->active = NULL; /* it is the caller's */
     *out = link;
     return CDP_OK;
 failed:

@@ -62,6 +62,9 @@ struct cdp_link {
     int position, n_active;    /* of this rank in the ring */
     cdp_parcel *sends, *recvs; /* (n_places) */
     unsigned char *staging;    /* pinned, (2 * n_places, max_data_bytes): receives, sends; NULL: not needed */
+    const int *active;         /* while a road is being opened: the ring's world ranks */
+    int trial;                 /* roads tried so far: the tag under which this one's failure is told */
+    bool is_told;              /* another rank has given up the road that is being opened */
     bool is_stuck; /* a road that was given up still holds the device: nothing more can run on it */
     cdp_headers headers;
     cdp_link_figures figures;
@@ -73,6 +76,11 @@ extern const cdp_road cdp_road_local, cdp_road_mpi, cdp_road_nccl;
 /* The parcel is there, or has gone: for roads. */
 cdp_status cdp_link_arrived(cdp_link *link, int place);
 void cdp_link_gone(cdp_link *link, int place);
+
+/* For the loops that open and test a road: true when waiting is over, because the deadline has passed or
+ * because another rank has given the road up; *status_out says which (the failure of link->is_told is the
+ * other rank's to tell). Else the world has been polled. */
+bool cdp_link_gives_up(cdp_link *link, int64_t deadline_ns, cdp_status *status_out);
 
 /* link_test.c: send patterns to the next rank and check those of the previous one, byte by byte; fills
  * link->figures. CDP_UNAVAILABLE with the first wrong byte, or when nothing came until deadline_ns. */

@@ -50,16 +50,19 @@ static void close_room(test_room *room, cdp_link *link) {
 /* Turn the loop until `until` is reached and nothing of the place is on the way. */
 static cdp_status wait_for(cdp_link *link, int place, cdp_event until, int64_t deadline_ns) {
     cdp_waiter waiter = {0};
+    cdp_status st;
     for (;;) {
         CDP_TRY(cdp_device_check(link->device));
         CDP_TRY(cdp_link_poll(link));
         if (cdp_link_sent(link, place) && cdp_link_received(link, place) &&
             cdp_device_reached(link->device, until))
             return CDP_OK;
-        if (cdp_now_ns() > deadline_ns)
-            return cdp_fail(CDP_UNAVAILABLE, "the test message %s rank %d did not get through in time",
-                            cdp_link_received(link, place) ? "to" : "from",
-                            cdp_link_received(link, place) ? link->next : link->previous);
+        if (cdp_link_gives_up(link, deadline_ns, &st))
+            return st != CDP_OK
+                       ? st
+                       : cdp_fail(CDP_UNAVAILABLE, "the test message %s rank %d did not get through in time",
+                                  cdp_link_received(link, place) ? "to" : "from",
+                                  cdp_link_received(link, place) ? link->next : link->previous);
         cdp_wait_pause(&waiter);
     }
 }

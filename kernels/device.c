@@ -121,6 +121,10 @@ cdp_status cdp_device_check(cdp_device *device) {
     return device->table->check(device);
 }
 
+void cdp_device_give_up(cdp_device *device, const char *why) {
+    device->table->give_up(device, why);
+}
+
 uint64_t cdp_device_progress(const cdp_device *device) {
     return device->table->progress(device);
 }

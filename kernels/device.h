@@ -117,6 +117,10 @@ bool cdp_device_reached(cdp_device *device, cdp_event event);
  * process is to end. Costs nothing while all is well; asked in every turn. */
 cdp_status cdp_device_check(cdp_device *device);
 
+/* Somebody else's work holds the device and will not end (a message whose peer is gone): from here on it
+ * counts as failed, with this reason, and closing it waits for nothing. On the CPU nothing happens. */
+void cdp_device_give_up(cdp_device *device, const char *why);
+
 /* Pieces of work queued or done since the start: the watchdog's sign of life. Any thread. */
 uint64_t cdp_device_progress(const cdp_device *device);
 

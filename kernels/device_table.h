@@ -27,6 +27,7 @@ typedef struct cdp_device_table {
     cdp_event (*record)(cdp_device *device);
     bool (*reached)(cdp_device *device, cdp_event event);
     cdp_status (*check)(cdp_device *device);
+    void (*give_up)(cdp_device *device, const char *why);
     uint64_t (*progress)(const cdp_device *device);
     double (*busy_s)(const cdp_device *device);
     void (*drain)(cdp_device *device);

@@ -41,15 +41,16 @@ typedef struct edge_id {
 
 static cdp_status wait_request(const nccl_edge *e, MPI_Request *request, int64_t deadline_ns) {
     cdp_waiter waiter = {0};
+    cdp_status st;
     for (int is_done = 0;;) {
         CDP_TRY(cdp_from_mpi(MPI_Test(request, &is_done, MPI_STATUS_IGNORE), "the id of an NCCL edge"));
         if (is_done)
             return CDP_OK;
-        if (cdp_now_ns() > deadline_ns) {
+        if (cdp_link_gives_up(e->link, deadline_ns, &st)) {
             cdp_drop_request(request, /*is_recv=*/!e->is_out);
-            return fail_late(e, e->is_out ? "its id was not taken" : "its id did not come");
+            return st != CDP_OK ? st
+                                : fail_late(e, e->is_out ? "its id was not taken" : "its id did not come");
         }
-        CDP_TRY(cdp_world_poll(e->link->world));
         cdp_wait_pause(&waiter);
     }
 }
@@ -98,6 +99,7 @@ static cdp_status make_comm(nccl_edge *e, int64_t deadline_ns) {
     ncclUniqueId id;
     ncclResult_t state = ncclInProgress;
     cdp_waiter waiter = {0};
+    cdp_status st;
     CDP_TRY(share_id(e, &id, deadline_ns));
     const ncclResult_t code = begin_comm(e, id);
     if (code != ncclSuccess && code != ncclInProgress)
@@ -108,9 +110,8 @@ static cdp_status make_comm(nccl_edge *e, int64_t deadline_ns) {
             return fail_edge(e, asked != ncclSuccess ? asked : state, "making the communicator");
         if (state == ncclSuccess)
             break;
-        if (cdp_now_ns() > deadline_ns)
-            return fail_late(e, "the communicator did not come up");
-        CDP_TRY(cdp_world_poll(e->link->world));
+        if (cdp_link_gives_up(e->link, deadline_ns, &st))
+            return st != CDP_OK ? st : fail_late(e, "the communicator did not come up");
         cdp_wait_pause(&waiter);
     }
     e->is_open = true;
@@ -154,7 +155,7 @@ static void *say_farewell(void *argument) {
 }
 
 /* True when the communicator is gone. */
-static bool abort_in_time(ncclComm_t comm) {
+static bool abort_in_time(ncclComm_t comm, cdp_world *world) {
     pthread_t thread;
     farewell *f = malloc(sizeof *f);
     if (f == NULL)
@@ -168,7 +169,7 @@ static bool abort_in_time(ncclComm_t comm) {
     }
     pthread_detach(thread);
     const int64_t until = cdp_now_ns() + (int64_t)LEAVE_MS * 1000000;
-    while (!atomic_load(&f->is_over) && cdp_now_ns() < until)
+    while (!atomic_load(&f->is_over) && cdp_now_ns() < until && cdp_world_poll(world) == CDP_OK)
         nanosleep(&(struct timespec){0, 200000}, NULL);
     const bool is_over = atomic_load(&f->is_over);
     let_go(f);
@@ -176,7 +177,7 @@ static bool abort_in_time(ncclComm_t comm) {
 }
 
 bool nccl_edge_close(nccl_edge *e) {
-    const bool is_gone = e->comm == NULL || abort_in_time(e->comm);
+    const bool is_gone = e->comm == NULL || abort_in_time(e->comm, e->link->world);
     const bool is_free = is_gone || !e->was_used;
     for (int i = 0; is_free && e->ops != NULL && i < e->link->n_places; i++)
         if (e->ops[i].event != NULL)

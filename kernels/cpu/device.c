@@ -235,6 +235,10 @@ static cdp_status check(cdp_device *device) {
     return CDP_OK;
 }
 
+static void give_up(cdp_device *device, const char *why) {
+    (void)device, (void)why;
+}
+
 static uint64_t progress(const cdp_device *device) {
     return atomic_load(&inside_const(device)->done);
 }
@@ -276,6 +280,7 @@ static const cdp_device_table cpu_table = {
     .record = record,
     .reached = reached,
     .check = check,
+    .give_up = give_up,
     .progress = progress,
     .busy_s = busy_s,
     .drain = drain,

@@ -40,6 +40,15 @@ static cdp_status check(cdp_device *device) {
     return d->has_failed ? cdp_fail(CDP_INTERNAL, "%s", d->failure) : CDP_OK;
 }
 
+static void give_up(cdp_device *device, const char *why) {
+    cuda_device *d = inside(device);
+    if (d->has_failed)
+        return;
+    d->has_failed = true;
+    snprintf(d->failure, sizeof d->failure, "GPU %d %s (%s): %s", d->gpu.index, d->gpu.name, d->gpu.uuid,
+             why);
+}
+
 cdp_status cdp_cuda_keep(cdp_device *device, cudaError_t code, const char *what) {
     if (code == cudaSuccess)
         return CDP_OK;
@@ -272,6 +281,7 @@ static const cdp_device_table cuda_table = {
     .record = record,
     .reached = reached,
     .check = check,
+    .give_up = give_up,
     .progress = progress,
     .busy_s = busy_s,
     .drain = drain,

@@ -144,7 +144,7 @@ cdp_status cdp_job_devices(const cdp_options *options, cdp_world *world) {
     cdp_status st = CDP_OK;
     if (world != NULL && cdp_world_size(world) > 1) {
         fflush(stdout); /* what is known is shown, whatever the ring says */
-        st = cdp_world_agree(world, cdp_devices_ring(options, world));
+        st = cdp_devices_ring(options, world);
     }
     if (speaks && options->json)
         printf("}\n");

@@ -1,4 +1,5 @@
 /* tests/standin/gpus.cpp - the fake GPUs of the environment, and faults on demand. */
+#include <algorithm>
 #include <atomic>
 #include <mutex>
 #include <stdlib.h>
@@ -92,27 +93,34 @@ void read_visible(setting *s) {
     }
 }
 
-void read_fault(setting *s) {
-    const char *const text = getenv("STANDIN_FAULT");
-    if (text == nullptr || *text == 0)
-        return;
+fault read_one_fault(const std::string &text) {
     std::vector<std::string> words(1);
-    for (const char *at = text; *at != 0; at++)
-        if (*at == ':')
+    for (const char c : text)
+        if (c == ':')
             words.emplace_back();
         else
-            words.back() += *at;
+            words.back() += c;
     fault f = {-1, "", "", 1};
     size_t i = 0;
     if (words[0].find_first_not_of("0123456789") == std::string::npos)
         f.rank = atoi(words[i++].c_str());
     if (words.size() < i + 2 || words.size() > i + 3)
-        refuse("STANDIN_FAULT", text);
+        refuse("STANDIN_FAULT", text.c_str());
     f.point = words[i];
     f.kind = words[i + 1];
     if (words.size() == i + 3)
         f.at = atol(words[i + 2].c_str());
-    s->faults.push_back(f);
+    return f;
+}
+
+void read_faults(setting *s) {
+    const char *const text = getenv("STANDIN_FAULT");
+    std::string rest = text != nullptr ? text : "";
+    while (!rest.empty()) {
+        const size_t n = std::min(rest.find(','), rest.size());
+        s->faults.push_back(read_one_fault(rest.substr(0, n)));
+        rest.erase(0, n + 1);
+    }
 }
 
 setting &read_setting() {
@@ -120,7 +128,7 @@ setting &read_setting() {
         setting *const s = new setting;
         read_gpus(s);
         read_visible(s);
-        read_fault(s);
+        read_faults(s);
         return s;
     }();
     return *standin_setting;

@@ -10,7 +10,7 @@
  *     STANDIN_GPUS=TOTAL[/FREE][,...]   fake GPUs in bytes, K, M, G; default one of 2G with 2G free; "none":
  * no driver STANDIN_ORDER=ascending | descending | shuffled[:SEED]    threads of a block and blocks of a grid
  *     STANDIN_LATE_MS=N                 work nobody asks for runs after N ms (default 1; 0: at once)
- *     STANDIN_FAULT=[RANK:]POINT:KIND[:N]   at the N-th passage (default 1) of rank RANK (default any):
+ *     STANDIN_FAULT=[RANK:]POINT:KIND[:N][,...]   at the N-th passage (default 1) of rank RANK (default any):
  *         launch:sticky     the launch is accepted, the kernel fails: every later call returns the error
  *         launch:refused    the launch itself returns an error
  *         malloc:memory     cudaMalloc finds none

@@ -1,0 +1,239 @@
+/* The roads between GPUs, on fake ones: the same bits by every road, links that are tested before they are
+ * trusted, and peers that are absent, gone or wrong. */
+#include "tests/support/spawn.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define STANDIN CDPIPE_TEST_BIN_DIR "/../standin/cdpipe"
+#define MODEL "tests/golden/models/llama"
+
+static test_run *model_run(int np, const char *map) {
+    test_run *run = test_run_open(60.0);
+    test_run_env(run, "STANDIN_GPUS=2G,1G,3G");
+    if (np > 1)
+        test_run_mpirun(run, np);
+    test_run_add(run, STANDIN, "--model", MODEL, "--prompt-ids", "5,6,7,8,9,10,11,12", "--max-new-tokens",
+                 "4", "--temperature", "0", "--ignore-eos", "--chunk", "3", "--device", "cuda", NULL);
+    if (map != NULL)
+        test_run_add(run, "--device-map", map, NULL);
+    return run;
+}
+
+static void expect(test_run *run, int code, const char *text) {
+    test_run_go(run);
+    if (run->exit_code != code || run->timed_out || (text != NULL && strstr(run->err, text) == NULL))
+        fail_msg(
+            "exit code %d (expected %d), signal %d, timed out %d after %.1f s, expected \"%s\"; stdout: %s; "
+            "stderr: %s",
+            run->exit_code, code, run->signal, run->timed_out, run->elapsed_s, text != NULL ? text : "",
+            run->out, run->err);
+    assert_int_equal(test_run_left(run), 0);
+}
+
+static void expect_within(test_run *run, int code, const char *text, double most_s) {
+    expect(run, code, text);
+    if (run->elapsed_s > most_s)
+        fail_msg("took %.1f s, at most %.1f are fine; stderr: %s", run->elapsed_s, most_s, run->err);
+}
+
+/* The sixteen digits after "# logits #". */
+static void hash_of(const test_run *run, char *out, size_t out_size) {
+    const char *at = strstr(run->err, "# logits #");
+    if (at == NULL)
+        fail_msg("no logits hash in: %s", run->err);
+    snprintf(out, out_size, "%.16s", at + strlen("# logits #"));
+}
+
+static void expect_hash(test_run *run, const char *hash) {
+    char mine[24];
+    hash_of(run, mine, sizeof mine);
+    assert_string_equal(mine, hash);
+}
+
+/* What one GPU computes, for all the others. */
+static const char *hash_of_one(void) {
+    static char hash[24];
+    if (hash[0] != '\0')
+        return hash;
+    test_run *run = model_run(1, NULL);
+    expect(run, 0, "road local");
+    hash_of(run, hash, sizeof hash);
+    test_run_close(run);
+    return hash;
+}
+
+static void every_road_brings_the_same_bits(void **state) {
+    (void)state;
+    static const struct {
+        int np;
+        const char *map, *road, *text;
+    } cases[] = {
+        {2, "2,3", "auto", "road nccl"},   {2, "0,5", "nccl", "road nccl"}, {2, "2,3", "mpi", "road mpi"},
+        {3, "1,2,2", "auto", "road nccl"}, {3, "1,2,2", "mpi", "road mpi"}, {3, "1,0,4", "nccl", "road nccl"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        test_run *run = model_run(cases[i].np, cases[i].map);
+        test_run_add(run, "--road", cases[i].road, NULL);
+        expect(run, 0, cases[i].text);
+        expect_hash(run, hash_of_one());
+        test_run_close(run);
+    }
+}
+
+/* Any legal order of streams, and work that runs as late as it may: what is read too early shows. */
+static void late_streams_change_nothing(void **state) {
+    (void)state;
+    static const char *const settings[][2] = {{"STANDIN_LATE_MS=20", "STANDIN_ORDER=shuffled:7"},
+                                              {"STANDIN_LATE_MS=0", "STANDIN_ORDER=descending"}};
+    for (size_t i = 0; i < 2; i++) {
+        test_run *run = model_run(3, "1,2,2");
+        test_run_env(run, settings[i][0]);
+        test_run_env(run, settings[i][1]);
+        expect(run, 0, "road nccl");
+        expect_hash(run, hash_of_one());
+        test_run_close(run);
+    }
+}
+
+/* A link that fails its test is given up by all ranks, for the next road. */
+static void roads_that_fail_are_left_by_all(void **state) {
+    (void)state;
+    static const struct {
+        int np;
+        const char *map, *fault, *timeout, *text; /* short where it is waited for, long on a busy machine */
+    } cases[] = {
+        {2, "2,3", "STANDIN_FAULT=1:nccl-send:corrupt:3", "30",
+         "# road nccl failed: rank 0: the link from rank 1 to rank 0 changes bytes: byte 384 of test "
+         "message 2 (768 bytes) came as 0x"},
+        {3, "1,2,2", "STANDIN_FAULT=1:nccl-send:corrupt:1", "30",
+         "# road nccl failed: rank 2: the link from rank 1 to rank 2 changes bytes: byte 0 of test message 0 "
+         "(1 bytes)"},
+        {2, "2,3", "STANDIN_FAULT=0:nccl-init:refused", "30",
+         "# road nccl failed: rank 0: NCCL, edge 0 from rank 0 to rank 1: making the communicator: unhandled "
+         "system "
+         "error: refused on demand"},
+        {2, "2,3", "STANDIN_FAULT=1:nccl-init:absent", "4",
+         "from rank 0 to rank 1: the communicator did not come up in time"},
+        {3, "1,2,2", "STANDIN_FAULT=2:nccl-init:absent:2", "4", "in time (host "},
+        {2, "2,3", "STANDIN_FAULT=0:nccl-send:lost:2", "4", "the test message"},
+        {3, "1,2,2", "STANDIN_FAULT=2:nccl-send:gone:5", "30", "the peer closed the connection"},
+        {2, "2,3", "STANDIN_FAULT=1:nccl-send:error:1", "30",
+         "an error while the ring runs: unhandled system error: an error on demand"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        test_run *run = model_run(cases[i].np, cases[i].map);
+        test_run_env(run, cases[i].fault);
+        test_run_add(run, "--step-timeout", cases[i].timeout, NULL);
+        expect(run, 0, cases[i].text);
+        if (strstr(run->err, "road mpi") == NULL)
+            fail_msg("case %zu: not by mpi: %s", i, run->err);
+        expect_hash(run, hash_of_one());
+        test_run_close(run);
+    }
+}
+
+/* Who insists on nccl gets its failure, agreed, and no other road. */
+static void a_road_that_is_asked_for_is_not_replaced(void **state) {
+    (void)state;
+    test_run *run = model_run(3, "1,2,2");
+    test_run_env(run, "STANDIN_FAULT=1:nccl-send:corrupt:3");
+    test_run_add(run, "--road", "nccl", NULL);
+    expect(run, 69, "cdpipe: error: rank 2: the link from rank 1 to rank 2 changes bytes");
+    test_run_close(run);
+    run = model_run(2, "2,3");
+    test_run_set(run, "cuda", "cpu");
+    test_run_add(run, "--road", "nccl", NULL);
+    expect(run, 69, "cdpipe: error: --road nccl: it connects GPUs");
+    test_run_close(run);
+}
+
+/* By MPI the bytes pass pinned memory; its copies are tested as well. */
+static void mpi_is_tested_too(void **state) {
+    (void)state;
+    test_run *run = model_run(2, "2,3");
+    test_run_env(run, "STANDIN_FAULT=1:copy:corrupt:4");
+    test_run_add(run, "--road", "mpi", NULL);
+    expect(run, 69, "changes bytes");
+    test_run_close(run);
+}
+
+/* The GPU may still wait for a peer when a communicator cannot be aborted: then there is no next road, and no
+ * hang. */
+static void an_abort_that_hangs_ends_the_run(void **state) {
+    (void)state;
+    test_run *run = model_run(2, "2,3");
+    test_run_env(run, "STANDIN_FAULT=1:nccl-send:lost:2,0:nccl-abort:hang");
+    test_run_add(run, "--step-timeout", "2", NULL);
+    expect_within(run, 69, "so no other road can be taken", 20);
+    test_run_close(run);
+}
+
+static void peers_that_go_while_the_ring_runs_are_named(void **state) {
+    (void)state;
+    test_run *run = model_run(2, "2,3");
+    test_run_env(run, "STANDIN_FAULT=1:nccl-send:gone:8"); /* the seven before it are the test's */
+    expect_within(run, 69, "the peer closed the connection", 15);
+    test_run_close(run);
+    run = model_run(3, "1,2,2");
+    test_run_env(run, "CDPIPE_FAULT=1:step:kill9:3");
+    test_run_go(run);
+    if (run->exit_code == 0 || run->timed_out || run->elapsed_s > 15 || strstr(run->err, "rank 1") == NULL)
+        fail_msg("exit code %d after %.1f s; stderr: %s", run->exit_code, run->elapsed_s, run->err);
+    assert_int_equal(test_run_left(run), 0);
+    test_run_close(run);
+}
+
+/* An error inside a kernel ends the process, with everything that tells the card. */
+static void dead_contexts_end_the_rank(void **state) {
+    (void)state;
+    test_run *run = model_run(2, "2,3");
+    test_run_env(run, "STANDIN_FAULT=1:launch:sticky:20");
+    test_run_go(run);
+    /* mpirun tells the code of the rank it sees first: the dead one's, or its peer's that lost the
+     * connection. */
+    if ((run->exit_code != 70 && run->exit_code != 69) || run->timed_out || run->elapsed_s > 15 ||
+        strstr(run->err, "cdpipe: error: rank 1 (GPU 1 stand-in GPU, GPU-") == NULL ||
+        strstr(run->err, "cudaError") == NULL)
+        fail_msg("exit code %d after %.1f s; stderr: %s", run->exit_code, run->elapsed_s, run->err);
+    assert_int_equal(test_run_left(run), 0);
+    test_run_close(run);
+}
+
+static void different_versions_are_told_before_nccl_does(void **state) {
+    (void)state;
+    test_run *run = test_run_open(60.0);
+    test_run_env(run, "STANDIN_GPUS=2G,2G");
+    test_run_mpirun(run, 2);
+    test_run_add(run, "sh", "-c",
+                 "STANDIN_NCCL_VERSION=2280$OMPI_COMM_WORLD_RANK exec " STANDIN " --model " MODEL
+                 " --prompt-ids 5,6 --max-new-tokens 2 --device-map 2,3 --road nccl",
+                 NULL);
+    expect(run, 69, "runs NCCL 2.28.0, rank 1 runs 2.28.1");
+    test_run_close(run);
+    run = model_run(2, "2,3");
+    test_run_env(run, "NCCL_COMM_ID=127.0.0.1:4711");
+    expect(run, 64, "NCCL_COMM_ID is set");
+    test_run_close(run);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_road_brings_the_same_bits),
+        cmocka_unit_test(late_streams_change_nothing),
+        cmocka_unit_test(roads_that_fail_are_left_by_all),
+        cmocka_unit_test(a_road_that_is_asked_for_is_not_replaced),
+        cmocka_unit_test(mpi_is_tested_too),
+        cmocka_unit_test(an_abort_that_hangs_ends_the_run),
+        cmocka_unit_test(peers_that_go_while_the_ring_runs_are_named),
+        cmocka_unit_test(dead_contexts_end_the_rank),
+        cmocka_unit_test(different_versions_are_told_before_nccl_does),
+    };
+    return cmocka_run_group_tests_name("road", tests, NULL, NULL);
+}
