@@ -17,7 +17,7 @@ enum {
     L = 1 << CDP_LENS,
     C = 1 << CDP_CHAT,
     RUN = G | S | B | J | L | C,
-    DEC = G | P | J,
+    DEC = G | P | J | C,
     ALL = G | S | P | D | T | B | J | Q | M | L | C,
 };
 

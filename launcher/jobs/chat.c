@@ -22,6 +22,9 @@ static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
     CDP_TRY(cdp_generation_card_read(&given, run->card->dir));
     cdp_sampling_settle(&job->sampling, o, &given, run->card->vocab);
     cdp_sampling_note(&job->sampling);
+    CDP_TRY(cdp_decoding_settle(&job->decoding, o->decoding, o, run->card));
+    cdp_decoding_say(&job->decoding, job->sampling.repetition_penalty);
+    run->n_taps = job->decoding.n_taps;
     *n_tokens_out = (int)run->card->max_positions;
     return cdp_sampler_open(&job->sampler, run->card->vocab);
 }
@@ -88,6 +91,7 @@ static cdp_status answer(cdp_chat_job *job, const int32_t *ids, size_t n_ids) {
                                             .max_tokens = is_bounded ? o->max_new_tokens : 0,
                                             .keeps = true,
                                             .sampling = job->sampling,
+                                            .decoding = &job->decoding,
                                             .stops = o->stops,
                                             .n_stops = o->n_stops,
                                             .ignores_eos = o->ignore_eos,

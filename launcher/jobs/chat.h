@@ -19,6 +19,7 @@ typedef struct cdp_chat_job {
     cdp_lines *lines;
     cdp_messages messages; /* a system message, where there is one, is the first */
     cdp_sampling sampling;
+    cdp_decoding decoding;
     cdp_sampler *sampler;
     cdp_chat_turn last;
     cdp_job_figures figures; /* of all turns */

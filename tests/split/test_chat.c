@@ -100,6 +100,35 @@ static void a_pipe_is_answered_line_by_line(void **state) {
     free(saved);
 }
 
+/* Layers are looked at in turns whose beginning is in the cache, too: the same rows are drawn from on any
+ * number of ranks, and others than without. */
+static void turns_look_at_layers(void **state) {
+    const char *dir = chat_model(TEMPLATE);
+    char *first = NULL, *plain = NULL;
+    (void)state;
+    for (int np = 0; np <= 3; np++) {
+        char number[8];
+        test_run *r = test_run_open(WAIT_S);
+        snprintf(number, sizeof number, "%d", np > 0 ? np : 1);
+        test_run_add(r, CDPIPE_BIN, "chat", "--model", dir, "--np", number, "--temperature", "0",
+                     "--max-new-tokens", "12", "--decoding", np > 0 ? "conservative-dynamic" : "standard",
+                     NULL);
+        r->input = "Who are you?\nAnd I?\n";
+        test_run_go(r);
+        assert_int_equal(r->exit_code, 0);
+        char **kept = np == 0 ? &plain : &first;
+        if (np <= 1)
+            *kept = strdup(hash_line(r));
+        if (np > 0) {
+            assert_string_equal(hash_line(r), first);
+            assert_string_not_equal(hash_line(r), plain);
+        }
+        test_run_close(r);
+    }
+    free(plain);
+    free(first);
+}
+
 static void commands_change_the_conversation(void **state) {
     const char *dir = chat_model(TEMPLATE);
     char *a = in_dir(dir, "a.json"), *b = in_dir(dir, "b.json"), *input = NULL;
@@ -225,9 +254,8 @@ static void ctrl_c_stops_the_answer(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_pipe_is_answered_line_by_line),
-        cmocka_unit_test(commands_change_the_conversation),
-        cmocka_unit_test(a_person_types),
+        cmocka_unit_test(a_pipe_is_answered_line_by_line),  cmocka_unit_test(turns_look_at_layers),
+        cmocka_unit_test(commands_change_the_conversation), cmocka_unit_test(a_person_types),
         cmocka_unit_test(ctrl_c_stops_the_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
