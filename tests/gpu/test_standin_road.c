@@ -121,7 +121,7 @@ static void roads_that_fail_are_left_by_all(void **state) {
          "error: refused on demand"},
         {2, "2,3", "STANDIN_FAULT=1:nccl-init:absent", "4",
          "from rank 0 to rank 1: the communicator did not come up in time"},
-        {3, "1,2,2", "STANDIN_FAULT=2:nccl-init:absent:2", "4", "in time (host "},
+        {3, "1,2,2", "STANDIN_FAULT=2:nccl-init:absent:2", "4", " in time"},
         {2, "2,3", "STANDIN_FAULT=0:nccl-send:lost:2", "4", "the test message"},
         {3, "1,2,2", "STANDIN_FAULT=2:nccl-send:gone:5", "30", "the peer closed the connection"},
         {2, "2,3", "STANDIN_FAULT=1:nccl-send:error:1", "30",
