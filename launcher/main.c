@@ -135,6 +135,8 @@ static cdp_status run_job(cdp_options *options, cdp_world *world, bool *is_alone
     return st;
 }
 
+enum { MPI_START_S = 10 }; /* MPI_Init takes 0.3 s, and seconds where many start at once on few cores */
+
 /* MPI_Init waits for all ranks; a guard waits for MPI_Init. */
 static cdp_status join_world(cdp_world **out, const cdp_options *options) {
     const char *rank = getenv("OMPI_COMM_WORLD_RANK");
@@ -142,7 +144,7 @@ static cdp_status join_world(cdp_world **out, const cdp_options *options) {
     if (cdp_fault_open(rank != NULL ? (int)strtol(rank, NULL, 10) : 0) != CDP_OK)
         cdp_error_clear(); /* said by the arguments' phase, when all can agree on it */
     if (cdp_world_has_launcher())
-        CDP_TRY(cdp_guard_start(&guard, options->step_timeout + 2, leave));
+        CDP_TRY(cdp_guard_start(&guard, options->step_timeout + MPI_START_S, leave));
     cdp_status st = cdp_stop_install(); /* a USR1 that ends a rank in MPI_Init can hang mpirun itself */
     if (st == CDP_OK)
         st = cdp_fault_pass("init");

@@ -87,9 +87,10 @@ static test_run *start_case(const fault_case *c) {
     return run;
 }
 
-/* Dead: 5 s. Hung or stopped: the limit + 5 s. */
+/* Dead: 5 s. Hung or stopped: the limit + 5 s; before MPI has started 10 s more. */
 static double allowed_s(const fault_case *c) {
-    return START_S + 5 + (c->kind->class == STALLS ? STEP_TIMEOUT_S : 0);
+    const double start = strcmp(c->point, "init") == 0 ? START_S + 10 : START_S;
+    return start + 5 + (c->kind->class == STALLS ? STEP_TIMEOUT_S : 0);
 }
 
 /* The first error line accuses the culprit: its number comes first. Before there is a world nobody can know
