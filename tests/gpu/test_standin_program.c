@@ -187,7 +187,7 @@ static void check_fault(const gpu_fault *f, test_run *run) {
         fail_msg("%s: took %.1f s\n%s", f->fault, run->elapsed_s, run->err);
     /* mpirun tells the code of whoever ended first: a peer that lost its link may be faster than the culprit.
      */
-    const bool is_peers = f->np > 1 && f->code == 70 && run->exit_code == 69;
+    const bool is_peers = f->np > 1 && (f->code == 70 || is_killed) && run->exit_code == 69;
     if (run->exit_code != f->code && !is_peers && !(is_killed && run->exit_code == 70))
         fail_msg("%s, np %d: exit %d, expected %d\n%s", f->fault, f->np, run->exit_code, f->code, run->err);
     if (strstr(run->err, f->says) == NULL)
