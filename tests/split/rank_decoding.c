@@ -113,8 +113,10 @@ static cdp_status add_dola(cdp_run *run, cJSON *line) {
     p->sampling.repetition_penalty = number(line, "repetition_penalty");
     /* The bare head on rows with a logit scale is a mixture that no option asks for. */
     const bool scales = (p->decoding.head & CDP_HEAD_NO_SCALE) == 0;
-    if (scales != flag(line, "early_scale") && run->card->logit_scale != 1)
+    if (scales != flag(line, "early_scale") && run->card->logit_scale != 1) {
         n_players--;
+        cJSON_Delete(line);
+    }
     return CDP_OK;
 }
 
