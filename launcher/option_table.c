@@ -150,6 +150,9 @@ const option_row cdp_option_rows[] = {
      "fixed one."},
     {"cd-p", OPTION_REAL, AT(cd_p), DEC, "decoding", "X", NULL, 0, 1, false, "1",
      "conservative-dynamic: share of the tokens that may leave the last layer."},
+    {"cd-entropy-top-k", OPTION_INT, AT(cd_entropy_top_k), DEC, "decoding", "N", NULL, 0, INT_MAX, false, "0",
+     "conservative-dynamic: a layer's entropy is that of its N likeliest tokens alone; 0 takes all, 1 is "
+     "refused."},
     {"cd-lazy", OPTION_FLAG, AT(cd_lazy), DEC, "decoding", NULL, NULL, 0, 0, false, "off",
      "conservative-dynamic: compute a layer's logits only when the walk gets there; the same tokens."},
     {"dola-layers", OPTION_TEXT, AT(dola_layers), DEC, "decoding", "low|high|2,4,6", NULL, 0, 0, false, "low",

@@ -85,6 +85,7 @@ typedef struct cdp_options {
     const char *layers, *html, *color; /* lens, score */
     const char *decoding, *tap_window, *cd_method, *dola_layers, *dola_js, *dola_norm;
     double cd_p, relative_top;
+    int cd_entropy_top_k;
     bool cd_lazy, verbose;
 
     unsigned char origin[CDP_MAX_OPTIONS]; /* cdp_origin of each row of the table */

@@ -54,6 +54,7 @@ static const struct member {
     {"tap_window", OPTION, "tap-window", ANY},
     {"cd_method", OPTION, "cd-method", ANY},
     {"cd_p", OPTION, "cd-p", ANY},
+    {"cd_entropy_top_k", OPTION, "cd-entropy-top-k", ANY},
     {"cd_lazy", OPTION, "cd-lazy", ANY},
     {"dola_layers", OPTION, "dola-layers", ANY},
     {"relative_top", OPTION, "relative-top", ANY},

@@ -29,11 +29,12 @@ void cdp_layers_say_token(const cdp_completion *c, int32_t token) {
                  shown);
         return;
     }
+    const int top_k = c->request.decoding->entropy_top_k;
     const double nats =
         (double)log->nats[(size_t)(log->n_tokens - 1) * (size_t)log->n_layers + (size_t)selected];
     cdp_note("token %d: selected layer %d/%d, entropy=%.4f nats (%.4f bits, %.1f%% of the most), token='%s'",
              log->n_tokens, selected, log->n_layers - 1, nats, cdp_nats_to_bits(nats),
-             100 * cdp_nats_normalised(nats, c->run->card->vocab), shown);
+             100 * cdp_nats_normalised(nats, top_k > 0 ? top_k : c->run->card->vocab), shown);
 }
 
 void cdp_layers_say_summary(const cdp_completion *c) {
@@ -114,6 +115,8 @@ void cdp_write_layers(FILE *to, const cdp_completion *c) {
     cdp_write_ids(to, "selected_layers", log->selected, (size_t)log->n_tokens);
     if (!c->request.keeps_layers)
         return;
+    if (c->request.decoding->entropy_top_k > 0)
+        fprintf(to, ", \"entropy_top_k\": %d", c->request.decoding->entropy_top_k);
     write_table(to, c, "layer_entropies", write_nats);
     write_table(to, c, "all_layer_tokens", write_argmax_text);
     write_table(to, c, "all_layer_token_ids", write_argmax);

@@ -18,6 +18,7 @@ struct cdp_choice {
     const char *id;
     float *kept;           /* (vocab) the row of state kept_state */
     float *early;          /* (vocab) DoLa: the row that differs most so far; else NULL */
+    float *top;            /* (entropy_top_k) the largest logits of the layer in work */
     int kept_state, asked; /* asked: the state whose row will be kept when it comes again */
     bool is_settled;       /* the layer is chosen, or cannot change any more */
     int selected;
@@ -39,12 +40,13 @@ cdp_status cdp_choice_open(cdp_choice **out, const cdp_decoding *decoding, uint6
         d->log.n_layers = decoding->n_layers;
         d->kept = calloc(vocab, sizeof *d->kept);
         d->early = calloc(decoding->kind == CDP_DECODING_DOLA ? vocab : 1, sizeof *d->early);
+        d->top = calloc((size_t)decoding->entropy_top_k + 1, sizeof *d->top);
         d->log.selected = calloc(n, sizeof *d->log.selected);
         d->log.nats = calloc(has_log ? n * layers : 1, sizeof *d->log.nats);
         d->log.argmax = calloc(has_log ? n * layers : 1, sizeof *d->log.argmax);
     }
-    if (d == NULL || d->kept == NULL || d->early == NULL || d->log.selected == NULL || d->log.nats == NULL ||
-        d->log.argmax == NULL) {
+    if (d == NULL || d->kept == NULL || d->early == NULL || d->top == NULL || d->log.selected == NULL ||
+        d->log.nats == NULL || d->log.argmax == NULL) {
         cdp_choice_close(d);
         return cdp_fail(CDP_SYSTEM, "no memory for the layers of %d tokens", max_tokens);
     }
@@ -58,6 +60,7 @@ void cdp_choice_close(cdp_choice *d) {
     free(d->log.argmax);
     free(d->log.nats);
     free(d->log.selected);
+    free(d->top);
     free(d->early);
     free(d->kept);
     free(d);
@@ -82,7 +85,10 @@ static void begin_row(cdp_choice *d, const float *logits) {
 }
 
 static double look_at(cdp_choice *d, int layer, const float *logits) {
-    const cdp_certainty c = cdp_certainty_of(logits, d->decoding->vocab);
+    const cdp_decoding *a = d->decoding;
+    cdp_certainty c = cdp_certainty_of(logits, a->vocab);
+    if (a->entropy_top_k > 0)
+        c.nats = cdp_nats_of_top(logits, a->vocab, a->entropy_top_k, d->top);
     if (!d->has_log || layer < 0)
         return c.nats;
     const size_t at = (size_t)d->log.n_tokens * (size_t)d->log.n_layers + (size_t)layer;

@@ -1,6 +1,7 @@
 /* What was asked for, in states and numbers. */
 #include "launcher/sample/decoding.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,12 +20,21 @@ static cdp_status take_window(cdp_decoding *out, const char *word) {
     return CDP_OK;
 }
 
+/* A single token has no entropy to compare. */
+static cdp_status take_entropy(cdp_decoding *out, int top_k) {
+    if (top_k == 1)
+        return cdp_fail(CDP_USAGE, "--cd-entropy-top-k is 1, expected 0 (all tokens) or at least 2");
+    out->entropy_top_k = top_k < out->vocab ? top_k : out->vocab;
+    return CDP_OK;
+}
+
 /* The layers the walk may look at, those below them that a shift may end in, or the one fixed layer. */
 static cdp_status settle_conservative(cdp_decoding *out, const cdp_options *o) {
     const int last = out->n_layers - 1;
     if (!cdp_cd_method_of(&out->method, o->cd_method))
         return cdp_fail(CDP_USAGE, "--cd-method is \"%s\", which is none of its methods", o->cd_method);
     CDP_TRY(take_window(out, o->tap_window));
+    CDP_TRY(take_entropy(out, o->cd_entropy_top_k));
     out->p = o->cd_p;
     cdp_layer_walk walk;
     cdp_walk_start(&walk, out->n_layers, out->window);
@@ -70,9 +80,12 @@ cdp_status cdp_decoding_settle(cdp_decoding *out, const char *word, const cdp_op
 }
 
 void cdp_decoding_say(const cdp_decoding *d, double repetition_penalty) {
+    char entropy[64] = "";
+    if (d->entropy_top_k > 0)
+        snprintf(entropy, sizeof entropy, ", entropy of the %d likeliest tokens", d->entropy_top_k);
     if (d->kind == CDP_DECODING_CONSERVATIVE)
-        cdp_note("decoding: conservative-dynamic, %d of the %d layers below the last are looked at, p %g%s",
-                 d->n_taps, d->n_layers - 1, d->p, d->head & CDP_HEAD_LAZY ? ", lazily" : "");
+        cdp_note("decoding: conservative-dynamic, %d of the %d layers below the last are looked at, p %g%s%s",
+                 d->n_taps, d->n_layers - 1, d->p, entropy, d->head & CDP_HEAD_LAZY ? ", lazily" : "");
     if (d->kind != CDP_DECODING_DOLA)
         return;
     cdp_note("decoding: dola, %d early layer%s, relative_top %g, js %s, %s norm", d->n_taps,

@@ -28,7 +28,8 @@ typedef struct cdp_decoding {
     int head;             /* CDP_HEAD_ bits */
     cdp_cd_method method; /* Conservative Dynamic */
     int window;
-    double p; /* share of tokens that may leave the last layer */
+    int entropy_top_k; /* logits that a layer's entropy is of, up to vocab; 0: all */
+    double p;          /* share of tokens that may leave the last layer */
     double relative_top;
     cdp_dola_js js;
 } cdp_decoding;
@@ -45,7 +46,7 @@ void cdp_decoding_say(const cdp_decoding *decoding, double repetition_penalty);
 typedef struct cdp_layer_log {
     int n_tokens, n_layers;
     int32_t *selected; /* (n_tokens) layer, or DoLa's state, whose row was used */
-    float *nats;       /* (n_tokens, n_layers) */
+    float *nats;       /* (n_tokens, n_layers) of all logits, or of the entropy_top_k largest */
     int32_t *argmax;   /* (n_tokens, n_layers) */
 } cdp_layer_log;
 

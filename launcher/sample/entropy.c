@@ -93,6 +93,35 @@ cdp_certainty cdp_certainty_of(const float *logits, int n) {
     return c;
 }
 
+/* Let the root of a heap with its smallest on top sink to its place. */
+static void sink(float *heap, int n, int at) {
+    for (int child; (child = 2 * at + 1) < n; at = child) {
+        child += child + 1 < n && heap[child + 1] < heap[child];
+        if (heap[at] <= heap[child])
+            return;
+        const float above = heap[at];
+        heap[at] = heap[child];
+        heap[child] = above;
+    }
+}
+
+/* Few logits are among the k largest so far, so most cost one comparison. */
+double cdp_nats_of_top(const float *logits, int n, int k, float *room) {
+    bool is_whole;
+    largest(logits, n, &is_whole);
+    if (!is_whole)
+        return NAN;
+    memcpy(room, logits, (size_t)k * sizeof *room);
+    for (int i = k / 2 - 1; i >= 0; i--)
+        sink(room, k, i);
+    for (int i = k; i < n; i++)
+        if (logits[i] > room[0]) {
+            room[0] = logits[i];
+            sink(room, k, 0);
+        }
+    return cdp_certainty_of(room, k).nats;
+}
+
 double cdp_nats_to_bits(double nats) {
     return nats / log(2.0);
 }

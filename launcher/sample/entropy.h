@@ -13,5 +13,9 @@ typedef struct cdp_certainty {
 /* A masked logit (-inf) adds nothing. Sums run in one order whatever else is computed. */
 cdp_certainty cdp_certainty_of(const float *logits, int n);
 
+/* Entropy of the k largest logits alone, k from 1 to n, as if the others were masked; NaN where that of all
+ * is. room: k floats to work in. */
+double cdp_nats_of_top(const float *logits, int n, int k, float *room);
+
 double cdp_nats_to_bits(double nats);
 double cdp_nats_normalised(double nats, int vocab); /* nats / ln vocab; NaN for a vocabulary of one */

@@ -112,6 +112,50 @@ static void test_fields(void **state) {
     }
 }
 
+/* The entropies of few tokens: other numbers, another walk, told in the fields; the same on any number of
+ * ranks. */
+static void test_entropy_top_k(void **state) {
+    (void)state;
+    const char *words[] = {"--model",
+                           test_path("examples/shakespeare"),
+                           "--prompt",
+                           "JULIET:\n",
+                           "--max-new-tokens",
+                           "16",
+                           "--temperature",
+                           "0",
+                           "--decoding",
+                           "conservative-dynamic",
+                           "--cd-entropy-top-k",
+                           "2",
+                           NULL};
+    cJSON *one = golden_run(1, words), *three = golden_run(3, words);
+    words[11] = "0";
+    cJSON *all = golden_run(2, words);
+    assert_int_equal(golden_get(one, "entropy_top_k")->valueint, 2);
+    assert_null(cJSON_GetObjectItemCaseSensitive(all, "entropy_top_k"));
+    assert_true(
+        cJSON_Compare(golden_get(one, "layer_entropies"), golden_get(three, "layer_entropies"), true));
+    assert_true(
+        cJSON_Compare(golden_get(one, "selected_layers"), golden_get(three, "selected_layers"), true));
+    assert_string_equal(golden_get(one, "logits_hash")->valuestring,
+                        golden_get(three, "logits_hash")->valuestring);
+    assert_false(cJSON_Compare(golden_get(one, "selected_layers"), golden_get(all, "selected_layers"), true));
+    const cJSON *row, *nats;
+    int t = 0;
+    cJSON_ArrayForEach(row, golden_get(one, "layer_entropies")) {
+        const int layer = cJSON_GetArrayItem(golden_get(one, "selected_layers"), t++)->valueint;
+        cJSON_ArrayForEach(nats, row) assert_true(nats->valuedouble >= 0 && nats->valuedouble <= 0.693148);
+        for (int i = layer; i < 7; i++)
+            assert_true(cJSON_GetArrayItem(row, i)->valuedouble <
+                        cJSON_GetArrayItem(row, i + 1)->valuedouble);
+    }
+    assert_int_equal(t, 16);
+    cJSON_Delete(all);
+    cJSON_Delete(three);
+    cJSON_Delete(one);
+}
+
 /* A line a token on stderr, and the text alone on stdout. */
 static void test_verbose(void **state) {
     (void)state;
@@ -148,6 +192,7 @@ static void test_refusals(void **state) {
     refuse("--dola-layers", "77", "leaves no layer to compare with");
     refuse("--dola-layers", "mid", "expected low, high or a list");
     refuse("--tap-window", "some", "expected all or 0 to");
+    refuse("--cd-entropy-top-k", "1", "expected 0 (all tokens) or at least 2");
     refuse("--cd-method", "trough-m9", "trough-m2");
 }
 
@@ -156,6 +201,7 @@ int main(void) {
         cmocka_unit_test(test_any_number_of_ranks),
         cmocka_unit_test(test_families),
         cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_entropy_top_k),
         cmocka_unit_test(test_verbose),
         cmocka_unit_test(test_refusals),
     };

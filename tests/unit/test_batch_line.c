@@ -62,12 +62,12 @@ static void test_own_form(void **state) {
     assert_string_equal(o->stops[1], "q");
     cdp_line_close(&line);
     accepted(&line, "{\"prompt\":\"x\",\"decoding\":\"conservative-dynamic\",\"tap_window\":12,\"cd_p\":0.5,"
-                    "\"cd_lazy\":true,\"cd_method\":\"trough-m1\"}");
+                    "\"cd_lazy\":true,\"cd_method\":\"trough-m1\",\"cd_entropy_top_k\":20}");
     assert_true(line.names_decoding);
     assert_string_equal(line.options.decoding, "conservative-dynamic");
     assert_string_equal(line.options.tap_window, "12");
     assert_string_equal(line.options.cd_method, "trough-m1");
-    assert_true(line.options.cd_p == 0.5 && line.options.cd_lazy);
+    assert_true(line.options.cd_p == 0.5 && line.options.cd_lazy && line.options.cd_entropy_top_k == 20);
     cdp_line_close(&line);
     accepted(&line, "{\"prompt_ids\":[1,2],\"stop\":null,\"temperature\":null}");
     assert_false(line.names_decoding);

@@ -166,6 +166,65 @@ static void test_entropy_of_a_real_vocabulary(void **state) {
     free(z);
 }
 
+/* Of the k largest alone: worked out by hand. With p = 1/2, 1/4, 1/4 the entropy is 3/2 ln 2. */
+static void test_entropy_of_the_largest(void **state) {
+    (void)state;
+    const float ln2 = 0.69314718f, inf = INFINITY;
+    const double nat = 0.69314718055994531;
+    const struct {
+        float logits[5];
+        int n, k;
+        double nats, share;
+    } cases[] = {
+        {{0, 5, 5, -3, 5}, 5, 2, nat, 1}, /* of three equal ones it does not matter which */
+        {{0, 5, 5, -3, 5}, 5, 3, 1.0986122886681098, 1},
+        {{-9, 0, ln2, -8, 0}, 5, 3, 1.5 * nat, 0.94639463035718607},
+        {{ln2, 0, -9, 0, -8}, 5, 3, 1.5 * nat, 0.94639463035718607},      /* the largest ones first */
+        {{-9, -8, 0, 0, ln2}, 5, 3, 1.5 * nat, 0.94639463035718607},      /* and last */
+        {{0, ln2, -inf}, 3, 2, 0.63651416829481289, 0.91829583405448951}, /* p = 2/3, 1/3 */
+        {{7, -inf, -inf, -inf}, 4, 3, 0, 0},                              /* masked ones add nothing */
+        {{0, 0, 0, 0}, 4, 4, 2 * nat, 1},                                 /* all of them */
+        {{3, 1, 2}, 3, 1, 0, (double)NAN},
+        {{1, 2, 3, (float)NAN}, 4, 2, (double)NAN, (double)NAN}, /* also one that is not among them */
+        {{inf, 2, 3}, 3, 2, (double)NAN, (double)NAN},
+        {{-inf, -inf}, 2, 2, (double)NAN, (double)NAN},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        float room[5];
+        const double got = cdp_nats_of_top(cases[i].logits, cases[i].n, cases[i].k, room),
+                     share = cdp_nats_normalised(got, cases[i].k);
+        if (isnan(cases[i].nats) ? !isnan(got) : !(fabs(got - cases[i].nats) < 1e-6))
+            fail_msg("case %zu: %.9g nats, expected %.9g", i, got, cases[i].nats);
+        if (isnan(cases[i].share) ? !isnan(share) : !(fabs(share - cases[i].share) < 1e-6))
+            fail_msg("case %zu: share %.9g, expected %.9g", i, share, cases[i].share);
+    }
+}
+
+static int larger_first(const void *a, const void *b) {
+    const float x = *(const float *)a, y = *(const float *)b;
+    return (x < y) - (x > y);
+}
+
+/* Any order of the logits, many of them equal, any k: that of the sorted row's first k. */
+static void test_entropy_of_the_largest_of_many(void **state) {
+    (void)state;
+    enum { MOST = 3000 };
+    float *z = calloc(MOST, sizeof *z), *sorted = calloc(MOST, sizeof *z), *room = calloc(MOST, sizeof *z);
+    test_random r = {11};
+    for (int round = 0; round < 60; round++) {
+        const int n = 1 + test_random_below(&r, MOST),
+                  k = 1 + test_random_below(&r, round % 2 || n < 50 ? n : 50);
+        for (int i = 0; i < n; i++)
+            sorted[i] = z[i] = (float)test_random_below(&r, 500) / 50.0f - 5;
+        qsort(sorted, (size_t)n, sizeof *sorted, larger_first);
+        const double want = cdp_certainty_of(sorted, k).nats;
+        assert_true(fabs(cdp_nats_of_top(z, n, k, room) - want) < 1e-5);
+    }
+    free(room);
+    free(sorted);
+    free(z);
+}
+
 /* DoLa ----------------------------------------------------------------------------------------------------
  */
 
@@ -340,6 +399,44 @@ static void test_choice_asks(void **state) {
     }
 }
 
+/* The last layer has one likely token and 63 unlikely ones, the layer below it two even ones: over all tokens
+ * the latter is the surer, over the two likeliest the former, and the walk stays. */
+static void test_choice_by_the_likeliest(void **state) {
+    (void)state;
+    enum { N = 64 };
+    static float last[N], low[N];
+    for (int v = 0; v < N; v++) {
+        last[v] = 0;
+        low[v] = -20;
+    }
+    last[3] = 5; /* p near 0.7, the rest spread over 63 */
+    low[5] = low[6] = 0;
+    const int expected[2] = {0, 1};
+    for (int has_top = 0; has_top < 2; has_top++) {
+        cdp_decoding decoding = {.kind = CDP_DECODING_CONSERVATIVE,
+                                 .n_layers = 2,
+                                 .vocab = N,
+                                 .n_taps = 1,
+                                 .window = CDP_ALL_LAYERS,
+                                 .entropy_top_k = has_top ? 2 : 0,
+                                 .p = 1};
+        cdp_choice *choice;
+        int ask = CDP_ASK_NOTHING;
+        assert_int_equal(cdp_choice_open(&choice, &decoding, 0, "", 1, true), CDP_OK);
+        cdp_choice_state(choice, 1, 2, last, &ask);
+        cdp_choice_state(choice, 1, 1, low, &ask);
+        const float *row = cdp_choice_row(choice);
+        const cdp_layer_log *seen = cdp_choice_log(choice);
+        assert_int_equal(seen->selected[0], expected[has_top]);
+        assert_true(row[3] == (has_top ? 5 : -20)); /* all of the row, whatever was compared */
+        assert_true(fabs((double)seen->nats[0] - log(2)) < 1e-5);
+        const double q = 1 / (1 + exp(5)), two = -q * log(q) - (1 - q) * log(1 - q);
+        assert_true(has_top ? fabs((double)seen->nats[1] - two) < 1e-6 : (double)seen->nats[1] > 1);
+        assert_int_equal(seen->argmax[1], 3);
+        cdp_choice_close(choice);
+    }
+}
+
 /* What a line of options taps. */
 static void test_settled_taps(void **state) {
     (void)state;
@@ -371,6 +468,16 @@ static void test_settled_taps(void **state) {
         assert_int_equal(cdp_decoding_settle(&d, "conservative-dynamic", &o, card), CDP_USAGE);
         cdp_error_clear();
     }
+    o.tap_window = "all";
+    static const int top_k[][2] = {{0, 0}, {2, 2}, {VOCAB, VOCAB}, {VOCAB + 1, VOCAB}};
+    for (size_t i = 0; i < sizeof top_k / sizeof top_k[0]; i++) {
+        o.cd_entropy_top_k = top_k[i][0];
+        assert_int_equal(cdp_decoding_settle(&d, "conservative-dynamic", &o, card), CDP_OK);
+        assert_int_equal(d.entropy_top_k, top_k[i][1]);
+    }
+    o.cd_entropy_top_k = 1;
+    assert_int_equal(cdp_decoding_settle(&d, "conservative-dynamic", &o, card), CDP_USAGE);
+    cdp_error_clear();
     assert_int_equal(cdp_decoding_settle(&d, "greedy", &o, card), CDP_USAGE);
     cdp_error_clear();
     assert_int_equal(cdp_decoding_settle(&d, "standard", &o, card), CDP_OK);
@@ -385,10 +492,13 @@ int main(void) {
         cmocka_unit_test(test_methods),
         cmocka_unit_test(test_entropy),
         cmocka_unit_test(test_entropy_of_a_real_vocabulary),
+        cmocka_unit_test(test_entropy_of_the_largest),
+        cmocka_unit_test(test_entropy_of_the_largest_of_many),
         cmocka_unit_test(test_candidates),
         cmocka_unit_test(test_dola_steps),
         cmocka_unit_test(test_equal_candidates),
         cmocka_unit_test(test_choice_asks),
+        cmocka_unit_test(test_choice_by_the_likeliest),
         cmocka_unit_test(test_settled_taps),
     };
     return cmocka_run_group_tests_name("layers", tests, NULL, NULL);
