@@ -206,6 +206,22 @@ cdp_status cdp_step_alloc(cdp_step *out, const cdp_packet_limits *limits) {
     return cdp_fail(CDP_SYSTEM, "no memory for a step of %d rows", limits->max_rows);
 }
 
+void cdp_step_copy(cdp_step *to, const cdp_step *from) {
+    to->id = from->id;
+    to->kind = from->kind;
+    to->n_rows = from->n_rows;
+    to->n_home = from->n_home;
+    to->n_slots = from->n_slots;
+    to->n_commands = from->n_commands;
+    to->n_tap_words = from->n_tap_words;
+    for (int i = 0; i < from->n_rows; i++)
+        to->rows[i] = from->rows[i];
+    for (int i = 0; i < from->n_slots; i++)
+        to->slots[i] = from->slots[i];
+    for (int i = 0; i < from->n_commands; i++)
+        to->commands[i] = from->commands[i];
+}
+
 void cdp_step_free(cdp_step *step) {
     free(step->rows);
     free(step->slots);

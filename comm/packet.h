@@ -30,3 +30,6 @@ cdp_status cdp_packet_decode(cdp_step *step, const void *bytes, size_t n, const 
 /* A step with room for the limits; cdp_step_free gives its arrays back. */
 cdp_status cdp_step_alloc(cdp_step *out, const cdp_packet_limits *limits);
 void cdp_step_free(cdp_step *step);
+
+/* Copy *from into *to, whose own arrays have room for it. */
+void cdp_step_copy(cdp_step *to, const cdp_step *from);

@@ -26,9 +26,6 @@ typedef struct pipeline_seat {
     cdp_step_span span;
 } pipeline_seat;
 
-/* What a rank can be waiting for, as far as the times of these waits differ. */
-enum { WAIT_SEND, WAIT_LAYERS, WAIT_HEAD, WAIT_DATA, WAIT_STEP, N_WAITS };
-
 struct cdp_pipeline {
     cdp_pipeline_options options;
     cdp_packet_limits limits;
@@ -44,17 +41,7 @@ struct cdp_pipeline {
     bool is_stopping, is_broken, has_sink_failed;
     cdp_logits_sink sink;
     void *sink_of;
-    cdp_span_sink span_sink;
-    void *span_sink_of;
-    cdp_waiter waiter;
-    int64_t expected_ns[N_WAITS]; /* how long this rank waited for each, lately */
-    int64_t moved_ns;             /* something last moved */
-    int waits_for;                /* since then */
-    cdp_pipeline_times times, marks[CDP_MAX_MARKS];
-    int n_marks;
-    double total_s; /* since the first step */
-    int64_t last_turn_ns;
-    int64_t free_ns; /* the device was last seen to be done with something */
+    cdp_times times;
 };
 
 static pipeline_seat *seat_of(const cdp_pipeline *p, uint64_t id) {
@@ -74,10 +61,6 @@ static cdp_packet_limits limits_of(const cdp_plan *plan, const cdp_model_card *c
                                .ctx = run->ctx,
                                .n_layers = card->n_layers,
                                .max_taps = cdp_tap_rows(run)};
-}
-
-static size_t row_bytes_of(const cdp_plan *plan, const cdp_model_card *card) {
-    return (size_t)card->hidden * cdp_dtype_bytes(cdp_hidden_dtype(&plan->run));
 }
 
 void cdp_pipeline_link(cdp_link_options *out, int *active, const cdp_plan *plan, const cdp_model_card *card) {
@@ -117,7 +100,7 @@ cdp_status cdp_pipeline_open(cdp_pipeline **out, const cdp_pipeline_options *opt
     const cdp_run_shape *run = &options->plan->run;
     p->options = *options;
     p->n_seats = cdp_n_slots(run);
-    p->row_bytes = row_bytes_of(options->plan, options->card);
+    p->row_bytes = (size_t)options->card->hidden * cdp_dtype_bytes(cdp_hidden_dtype(run));
     p->limits = limits_of(options->plan, options->card);
     p->link = options->link;
     p->is_first = options->stage_number == 0;
@@ -165,7 +148,7 @@ static cdp_status forward(cdp_pipeline *p, pipeline_seat *seat) {
     const cdp_stage_plan *mine = &p->options.plan->stages[p->options.rank];
     const uint64_t id = seat->step.id;
     cdp_watchdog_note(p->options.world, CDP_COMPUTING, (int64_t)id, mine->first_layer, mine->end_layer - 1);
-    seat->span.came_ns = cdp_now_ns();
+    cdp_times_came(&seat->span);
     CDP_TRY(cdp_fault_pass("step"));
     const cdp_step_view *view = &seat->stage.view;
     if (p->is_first)
@@ -179,8 +162,7 @@ static cdp_status forward(cdp_pipeline *p, pipeline_seat *seat) {
     seat->is_done = false;
     seat->state = ON_THE_WAY;
     p->next_forward = id + 1;
-    p->times.n_steps++;
-    p->times.n_rows += (uint64_t)seat->step.n_rows;
+    cdp_times_queued(&p->times, &seat->span);
     CDP_TRY(cdp_fault_pass("send"));
     return n_going == 0
                ? CDP_OK
@@ -205,8 +187,8 @@ void cdp_pipeline_set_sink(cdp_pipeline *p, cdp_logits_sink sink, void *of) {
 }
 
 void cdp_pipeline_set_span_sink(cdp_pipeline *p, cdp_span_sink sink, void *of) {
-    p->span_sink = sink;
-    p->span_sink_of = of;
+    p->times.span_sink = sink;
+    p->times.span_sink_of = of;
 }
 
 /* Bytes of a step that the previous rank sends: to rank 0 what goes home, without what lies there already; to
@@ -220,37 +202,28 @@ static size_t coming_bytes(const cdp_pipeline *p, const cdp_step *step) {
     return (size_t)n * p->row_bytes;
 }
 
-static void copy_step(cdp_step *to, const cdp_step *from) {
-    to->id = from->id;
-    to->kind = from->kind;
-    to->n_rows = from->n_rows;
-    to->n_home = from->n_home;
-    to->n_slots = from->n_slots;
-    to->n_commands = from->n_commands;
-    to->n_tap_words = from->n_tap_words;
-    for (int i = 0; i < from->n_rows; i++)
-        to->rows[i] = from->rows[i];
-    for (int i = 0; i < from->n_slots; i++)
-        to->slots[i] = from->slots[i];
-    for (int i = 0; i < from->n_commands; i++)
-        to->commands[i] = from->commands[i];
+static cdp_wait waits_for(const cdp_pipeline *p) {
+    cdp_wait what = CDP_WAIT_STEP;
+    for (int i = 0; i < p->n_seats; i++) {
+        const pipeline_seat *seat = &p->seats[i];
+        cdp_wait here = CDP_WAIT_STEP;
+        if (seat->state == HEAD && !seat->is_done)
+            here = CDP_WAIT_HEAD;
+        else if (seat->state == ON_THE_WAY)
+            here = !seat->is_done ? CDP_WAIT_LAYERS : seat->span.sent_ns == 0 ? CDP_WAIT_SEND : CDP_WAIT_STEP;
+        else if (seat->state == COMING)
+            here = CDP_WAIT_DATA;
+        what = here < what ? here : what;
+    }
+    return what;
 }
-
-static void begin_span(pipeline_seat *seat) {
-    seat->span = (cdp_step_span){.id = seat->step.id,
-                                 .n_rows = seat->step.n_rows,
-                                 .n_home = seat->step.n_home,
-                                 .asked_ns = cdp_now_ns()};
-}
-
-static void expect(cdp_pipeline *p);
 
 static cdp_status begin(cdp_pipeline *p, cdp_step *step) {
     step->id = p->next_step++;
     pipeline_seat *seat = seat_of(p, step->id);
-    copy_step(&seat->step, step);
+    cdp_step_copy(&seat->step, step);
     cdp_home_begin(&seat->home, &seat->step);
-    begin_span(seat);
+    cdp_times_asked(&seat->span, &seat->step);
     if (!p->is_last)
         CDP_TRY(cdp_link_send_header(p->link, p->packet, cdp_packet_encode(p->packet, step)));
     CDP_TRY(cdp_seat_take(&seat->stage, &seat->step));
@@ -266,7 +239,7 @@ static cdp_status begin(cdp_pipeline *p, cdp_step *step) {
 cdp_status cdp_pipeline_begin(cdp_pipeline *p, cdp_step *step) {
     const cdp_status st = begin(p, step);
     p->is_broken |= st != CDP_OK;
-    expect(p);
+    cdp_times_expect(&p->times, waits_for(p));
     return st;
 }
 
@@ -274,22 +247,10 @@ bool cdp_pipeline_is_broken(const cdp_pipeline *p) {
     return p->is_broken;
 }
 
-/* Computing hides sends; what is neither is waiting. All three are taken from the moments of steps: a turn
- * that came late, because the workers had the processor, says nothing about what was done meanwhile. */
-static cdp_pipeline_times times_now(const cdp_pipeline *p) {
-    cdp_pipeline_times t = p->times;
-    uint64_t received;
-    t.busy_s = t.layers_s + t.head_s;
-    const double rest = p->total_s > t.busy_s ? p->total_s - t.busy_s : 0;
-    t.send_s = t.send_s < rest ? t.send_s : rest;
-    t.wait_s = rest - t.send_s;
-    cdp_link_traffic(p->link, &t.n_sent_bytes, &received);
-    return t;
-}
-
-static void keep_mark(cdp_pipeline *p) {
-    if (p->n_marks < CDP_MAX_MARKS)
-        p->marks[p->n_marks++] = times_now(p);
+static uint64_t sent_bytes(const cdp_pipeline *p) {
+    uint64_t sent, received;
+    cdp_link_traffic(p->link, &sent, &received);
+    return sent;
 }
 
 /* Rank > 0: the next header, if it is here and its seat is free. */
@@ -311,7 +272,7 @@ static cdp_status take_header(cdp_pipeline *p, bool *moved) {
         return CDP_OK;
     }
     if (seat->step.kind == CDP_STEP_MARK) {
-        keep_mark(p);
+        cdp_times_mark(&p->times, sent_bytes(p));
         return CDP_OK;
     }
     if (seat->step.id != p->next_step)
@@ -319,7 +280,7 @@ static cdp_status take_header(cdp_pipeline *p, bool *moved) {
                         (unsigned long long)seat->step.id, (unsigned long long)p->next_step);
     p->next_step++;
     seat->state = COMING;
-    begin_span(seat);
+    cdp_times_asked(&seat->span, &seat->step);
     CDP_TRY(cdp_fault_pass("recv"));
     return cdp_link_recv(p->link, place_of(p, seat->step.id), seat->stage.hidden,
                          coming_bytes(p, &seat->step));
@@ -346,8 +307,7 @@ static cdp_status start_head(cdp_pipeline *p, pipeline_seat *seat, bool *has_mor
     seat->done = cdp_device_record(p->options.device);
     seat->is_done = false;
     seat->state = HEAD;
-    if (seat->span.home_ns == 0)
-        seat->span.home_ns = cdp_now_ns();
+    cdp_times_home(&seat->span);
     return CDP_OK;
 }
 
@@ -366,32 +326,17 @@ static cdp_status sink_block(cdp_pipeline *p, pipeline_seat *seat) {
     return CDP_OK;
 }
 
-static double seconds(int64_t from_ns, int64_t to_ns) {
-    return (double)(to_ns - from_ns) * 1e-9;
-}
-
-/* Work that was seen to end now began when the device was done with what stood before it, or when it was
- * queued, whichever came later. */
 static void note_done(cdp_pipeline *p, bool *moved) {
     for (int i = 0; i < p->n_seats; i++) {
         pipeline_seat *seat = &p->seats[i];
-        cdp_step_span *span = &seat->span;
         if ((seat->state != ON_THE_WAY && seat->state != HEAD) || seat->is_done ||
             !cdp_device_reached(p->options.device, seat->done))
             continue;
-        const int64_t now = cdp_now_ns(), queued = seat->state == HEAD ? span->home_ns : span->came_ns;
-        const int64_t began = queued > p->free_ns ? queued : p->free_ns;
-        if (seat->state == HEAD) {
-            span->head_ns = span->head_ns == 0 ? began : span->head_ns;
-            span->head_done_ns = now;
-            p->times.head_s += seconds(began, now);
-        } else {
-            span->began_ns = began;
-            span->done_ns = now;
-            p->times.layers_s += seconds(began, now);
-        }
+        if (seat->state == HEAD)
+            cdp_times_head_done(&p->times, &seat->span);
+        else
+            cdp_times_done(&p->times, &seat->span);
         seat->is_done = *moved = true;
-        p->free_ns = now;
     }
 }
 
@@ -401,8 +346,7 @@ static cdp_status settle_seat(cdp_pipeline *p, pipeline_seat *seat, bool *moved)
     if (seat->state == FREE || seat->state == COMING || !seat->is_done || !cdp_link_sent(p->link, place))
         return CDP_OK;
     if (seat->span.sent_ns == 0) {
-        seat->span.sent_ns = cdp_now_ns();
-        p->times.send_s += seconds(seat->span.done_ns, seat->span.sent_ns);
+        cdp_times_sent(&p->times, &seat->span);
         *moved = true;
     }
     if (seat->state == HEAD) {
@@ -418,10 +362,7 @@ static cdp_status settle_seat(cdp_pipeline *p, pipeline_seat *seat, bool *moved)
     if (has_more)
         return CDP_OK;
     seat->state = FREE;
-    seat->span.ended_ns = cdp_now_ns();
-    p->times.flight_s += seconds(seat->span.asked_ns, seat->span.ended_ns);
-    if (p->span_sink != NULL)
-        p->span_sink(p->span_sink_of, &seat->span);
+    cdp_times_ended(&p->times, &seat->span);
     return CDP_OK;
 }
 
@@ -435,44 +376,6 @@ static void advance_home(cdp_pipeline *p) {
     }
 }
 
-static void account(cdp_pipeline *p) {
-    const int64_t now = cdp_now_ns();
-    if (p->times.n_steps > 0 && p->last_turn_ns > 0)
-        p->total_s += seconds(p->last_turn_ns, now);
-    p->last_turn_ns = now;
-}
-
-static int waits_for(const cdp_pipeline *p) {
-    int what = WAIT_STEP;
-    for (int i = 0; i < p->n_seats; i++) {
-        const pipeline_seat *seat = &p->seats[i];
-        int here = WAIT_STEP;
-        if (seat->state == HEAD && !seat->is_done)
-            here = WAIT_HEAD;
-        else if (seat->state == ON_THE_WAY)
-            here = !seat->is_done ? WAIT_LAYERS : seat->span.sent_ns == 0 ? WAIT_SEND : WAIT_STEP;
-        else if (seat->state == COMING)
-            here = WAIT_DATA;
-        what = here < what ? here : what;
-    }
-    return what;
-}
-
-/* The loop moved: the next wait of its kind is expected to take as long as the last ones did, because steps
- * of one kind follow each other for a long time. A send in progress is looked after all the time. */
-static void expect(cdp_pipeline *p) {
-    p->moved_ns = cdp_now_ns();
-    p->waits_for = waits_for(p);
-    p->waiter = (cdp_waiter){.expected_ns = p->waits_for == WAIT_SEND ? 0 : p->expected_ns[p->waits_for]};
-}
-
-static void learn(cdp_pipeline *p) {
-    int64_t *expected = &p->expected_ns[p->waits_for];
-    const int64_t waited = cdp_now_ns() - p->moved_ns;
-    if (p->moved_ns > 0)
-        *expected += *expected == 0 ? waited : (waited - *expected) / 4;
-}
-
 static void note_activity(cdp_pipeline *p) {
     if (cdp_device_reached(p->options.device, cdp_device_record(p->options.device)))
         cdp_watchdog_note(p->options.world, CDP_WAITING, (int64_t)p->next_forward, 0, 0);
@@ -480,7 +383,7 @@ static void note_activity(cdp_pipeline *p) {
 
 static cdp_status turn(cdp_pipeline *p) {
     bool moved = false;
-    account(p);
+    cdp_times_turn(&p->times);
     note_done(p, &moved);
     CDP_TRY(cdp_device_check(p->options.device));
     CDP_TRY(cdp_link_poll(p->link));
@@ -491,12 +394,10 @@ static cdp_status turn(cdp_pipeline *p) {
         CDP_TRY(settle_seat(p, &p->seats[i], &moved));
     advance_home(p);
     note_activity(p);
-    if (moved) {
-        learn(p);
-        expect(p);
-    } else {
-        cdp_wait_pause(&p->waiter);
-    }
+    if (moved)
+        cdp_times_moved(&p->times, waits_for(p));
+    else
+        cdp_times_pause(&p->times);
     return CDP_OK;
 }
 
@@ -531,11 +432,11 @@ cdp_status cdp_pipeline_stop(cdp_pipeline *p) {
 }
 
 cdp_pipeline_times cdp_pipeline_times_of(const cdp_pipeline *p) {
-    return times_now(p);
+    return cdp_times_now(&p->times, sent_bytes(p));
 }
 
 cdp_status cdp_pipeline_mark(cdp_pipeline *p) {
-    keep_mark(p);
+    cdp_times_mark(&p->times, sent_bytes(p));
     if (p->is_last)
         return CDP_OK;
     const cdp_step mark = {.id = p->next_step, .kind = CDP_STEP_MARK};
@@ -543,6 +444,6 @@ cdp_status cdp_pipeline_mark(cdp_pipeline *p) {
 }
 
 int cdp_pipeline_marks_of(const cdp_pipeline *p, cdp_pipeline_times *out) {
-    memcpy(out, p->marks, (size_t)p->n_marks * sizeof *out);
-    return p->n_marks;
+    memcpy(out, p->times.marks, (size_t)p->times.n_marks * sizeof *out);
+    return p->times.n_marks;
 }

@@ -23,6 +23,7 @@
 #include "comm/link.h"
 #include "kernels/step.h"
 #include "launcher/home.h"
+#include "launcher/times.h"
 #include "planner/plan.h"
 #include "stage/stage.h"
 #include "stage/vocab.h"
@@ -91,38 +92,14 @@ cdp_status cdp_pipeline_serve(cdp_pipeline *pipeline);
 /* Rank 0: finish what is on the way and send the others home. */
 cdp_status cdp_pipeline_stop(cdp_pipeline *pipeline);
 
-/* One step on this rank, by the monotonic clock in ns; a moment that did not come is 0. Seen by polling, so
- * good to some 50 us (200 us in steps longer than 5 ms). */
-typedef struct cdp_step_span {
-    uint64_t id;
-    int32_t n_rows, n_home;
-    int64_t asked_ns;     /* its header came; on rank 0 it was begun */
-    int64_t came_ns;      /* its hidden states were here, and its work was queued */
-    int64_t began_ns;     /* the device was free for it */
-    int64_t done_ns;      /* the stage's work was done */
-    int64_t sent_ns;      /* and with the next rank */
-    int64_t home_ns;      /* rank 0: its home rows were here */
-    int64_t head_ns;      /* the device was free for their head */
-    int64_t head_done_ns; /* and done with it */
-    int64_t ended_ns;     /* the seat was free again; on rank 0 the last logits were handed out before */
-} cdp_step_span;
-
 /* Who hears of every step that has left this rank; before the first step. */
-typedef void (*cdp_span_sink)(void *of, const cdp_step_span *span);
 void cdp_pipeline_set_span_sink(cdp_pipeline *pipeline, cdp_span_sink sink, void *of);
 
-/* How this rank's time went between its first step and its last. */
-typedef struct cdp_pipeline_times {
-    double busy_s, send_s, wait_s; /* the device had work; else a send was waiting; the rest */
-    double layers_s, head_s;       /* of busy: the stage's layers, and rank 0's head */
-    double flight_s;               /* rank 0: sum over steps from their begin to their last logits */
-    uint64_t n_steps, n_rows, n_sent_bytes;
-} cdp_pipeline_times;
+/* How this rank's time went so far. */
 cdp_pipeline_times cdp_pipeline_times_of(const cdp_pipeline *pipeline);
 
 /* Rank 0, with nothing on the way: every rank notes its times. What lies between two marks is one
  * measurement; marks beyond CDP_MAX_MARKS are not kept. */
-enum { CDP_MAX_MARKS = 64 };
 cdp_status cdp_pipeline_mark(cdp_pipeline *pipeline);
 
 /* The marks of this rank so far: at most CDP_MAX_MARKS into out; returns how many. */
