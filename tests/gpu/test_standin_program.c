@@ -90,6 +90,23 @@ static void test_any_np(void **state) {
     }
 }
 
+/* bench takes the ceilings of a GPU in memory beside the slab, on a small one, too. */
+static void test_bench(void **state) {
+    (void)state;
+    test_run *run = test_run_open(90.0);
+    test_run_add(run, CDPIPE_STANDIN_BIN, "bench", "--model", test_path("tests/golden/models/llama"),
+                 "--device", "cuda", "--pp", "4", "--tg", "2", "--batch", "1", "--repeat", "1", "--json",
+                 NULL);
+    test_run_env(run, "STANDIN_GPUS=1G");
+    test_run_go(run);
+    cJSON *json = result_of(run);
+    assert_true(number_of(json, "bandwidth_bytes_per_s") > 0);
+    assert_true(number_of(json, "peak_flop_per_s") > 0);
+    check_memory(json);
+    cJSON_Delete(json);
+    test_run_close(run);
+}
+
 /* The plan of a run on GPUs is the one that `plan --gpus` foretells from their free memory. */
 static void test_same_plan(void **state) {
     (void)state;
@@ -216,8 +233,8 @@ static void test_faults(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_any_np),    cmocka_unit_test(test_same_plan), cmocka_unit_test(test_no_driver),
-        cmocka_unit_test(test_too_small), cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_any_np),    cmocka_unit_test(test_bench),     cmocka_unit_test(test_same_plan),
+        cmocka_unit_test(test_no_driver), cmocka_unit_test(test_too_small), cmocka_unit_test(test_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
