@@ -36,7 +36,7 @@ static char *in_dir(const char *dir, const char *name) {
 }
 
 static test_run *chat_down_a_pipe(const char *dir, int np, const char *input, int exit_code) {
-    char number[8];
+    char number[16];
     test_run *r = test_run_open(WAIT_S);
     snprintf(number, sizeof number, "%d", np);
     test_run_add(r, CDPIPE_BIN, "chat", "--model", dir, "--np", number, "--temperature", "0",
@@ -107,7 +107,7 @@ static void turns_look_at_layers(void **state) {
     char *first = NULL, *plain = NULL;
     (void)state;
     for (int np = 0; np <= 3; np++) {
-        char number[8];
+        char number[16];
         test_run *r = test_run_open(WAIT_S);
         snprintf(number, sizeof number, "%d", np > 0 ? np : 1);
         test_run_add(r, CDPIPE_BIN, "chat", "--model", dir, "--np", number, "--temperature", "0",
@@ -161,7 +161,7 @@ static void commands_change_the_conversation(void **state) {
 }
 
 static test_terminal *open_terminal(const char *dir, int np, const char *n_tokens) {
-    char number[8];
+    char number[16];
     snprintf(number, sizeof number, "%d", np);
     const char *const words[] = {
         CDPIPE_BIN,      "chat", "--model",          dir,      "--np",         number,
