@@ -51,7 +51,7 @@ static uint64_t seed;
 static int n_wanted = 10;
 static bool is_verbose;
 static test_random dice;
-static int tally[N_MEANS], codes[256], n_faults, n_jobs, n_runs, n_completed_by_hit;
+static int tally[N_MEANS], codes[256], n_faults, n_jobs, n_runs, n_mpirun_hung;
 static char input[512];
 static cJSON *undisturbed;
 
@@ -202,7 +202,11 @@ static test_run *start(const hit *h, const char *out) {
 
 static void check_end(test_run *run, const hit *h, const char *out, const char *part, long n_before) {
     const int code = run->signal != 0 ? 128 + run->signal : run->exit_code;
-    if (run->timed_out)
+    /* A rank that is killed while it greets mpirun can hang mpirun itself (Open MPI 4.1): no rank of ours
+     * waits. */
+    const bool is_mpirun = run->timed_out && strstr(run->err, "PMIX ERROR: UNREACHABLE") != NULL;
+    n_mpirun_hung += is_mpirun;
+    if (run->timed_out && !is_mpirun)
         fail_msg("seed %llu, fault %d (%s, np %d, rank %d, %s): hung\n%.3000s", (unsigned long long)seed,
                  n_faults, names[h->means], h->np, h->rank, h->fault, run->err);
     if (code == 65 || code == 78 || code == 64)
@@ -243,7 +247,6 @@ static bool disturb(const char *out, const char *part) {
     n_runs++;
     n_faults += was_alive;
     tally[h.means] += was_alive;
-    n_completed_by_hit += was_alive && run->exit_code == 0;
     check_end(run, &h, out, part, n_before);
     test_run_close(run);
     if (access(out, F_OK) == 0)
@@ -297,7 +300,7 @@ static void test_chaos(void **state) {
     for (int i = 0; i < 256; i++)
         if (codes[i] > 0)
             print_message(" %d x %d", i, codes[i]);
-    print_message("\n");
+    print_message("; mpirun hung %d times\n", n_mpirun_hung);
 }
 
 static bool take_number(const char *word, const char *value, const char *name, uint64_t *out) {
