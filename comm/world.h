@@ -52,7 +52,8 @@ cdp_status cdp_world_min(cdp_world *world, int64_t *value);
 cdp_status cdp_world_barrier(cdp_world *world);
 
 /* What to add to this rank's cdp_now_ns() to have rank 0's: hosts start their clocks at different moments.
- * Good to half of the quickest of a few messages there and back. Collective. */
+ * 0 on rank 0's own host, elsewhere good to half of the quickest of a few messages there and back.
+ * Collective. */
 cdp_status cdp_world_clock(cdp_world *world, int64_t *offset_ns_out);
 
 /* One turn of any test loop: keep the beats going, note stop signals. Never blocks. Not collective. */

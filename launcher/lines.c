@@ -1,6 +1,7 @@
 #include "launcher/lines.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@ struct cdp_lines {
     void *of;
     const char *prompt;
     cdp_status st; /* what ended a wait */
+    int fd;
     bool is_terminal, is_at_end;
     void *editor;
     char *data; /* bytes read; the line handed out is its beginning */
@@ -47,7 +49,7 @@ static void take_signals(void) {
 static bool wait_for_input(void *of) {
     cdp_lines *l = of;
     for (;;) {
-        struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+        struct pollfd in = {.fd = l->fd, .events = POLLIN};
         if (cdp_stop_wanted())
             l->st = cdp_fail(CDP_STOPPED, "stopped by a signal");
         if (l->st != CDP_OK || has_hung_up || (l->is_terminal && interrupts))
@@ -58,16 +60,28 @@ static bool wait_for_input(void *of) {
     }
 }
 
+/* The terminal once more, for a reader that must not block: Ctrl-C takes back what is not read yet, also
+ * between our wait and our read. The file description of stdin is the shell's, too, and stays as it is. */
+static int open_unblocked(void) {
+    char name[256];
+    const int fd = ttyname_r(STDIN_FILENO, name, sizeof name) == 0
+                       ? open(name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
+                       : -1;
+    return fd >= 0 ? fd : STDIN_FILENO;
+}
+
 cdp_status cdp_lines_open(cdp_lines **out, const char *prompt, cdp_status (*idle)(void *of), void *of) {
     *out = NULL;
     cdp_lines *l = calloc(1, sizeof *l);
     if (l == NULL)
         return cdp_fail(CDP_SYSTEM, "no memory to read lines");
-    *l = (cdp_lines){.idle = idle, .of = of, .prompt = prompt, .is_terminal = isatty(STDIN_FILENO) != 0};
+    *l = (cdp_lines){.fd = STDIN_FILENO, .idle = idle, .of = of, .prompt = prompt};
+    l->is_terminal = isatty(STDIN_FILENO) != 0;
     if (l->is_terminal) {
         take_signals();
+        l->fd = open_unblocked();
         if (cdp_line_editor_built != NULL)
-            l->editor = cdp_line_editor_built->open(wait_for_input, l, prompt);
+            l->editor = cdp_line_editor_built->open(l->fd, wait_for_input, l, prompt);
     }
     *out = l;
     return CDP_OK;
@@ -78,6 +92,8 @@ void cdp_lines_close(cdp_lines *l) {
         return;
     if (l->editor != NULL)
         cdp_line_editor_built->close(l->editor);
+    if (l->fd != STDIN_FILENO)
+        close(l->fd);
     free(l->data);
     free(l);
 }
@@ -101,7 +117,7 @@ static cdp_status read_more(cdp_lines *l) {
         l->data = more;
         l->room = room;
     }
-    const ssize_t n = read(STDIN_FILENO, l->data + l->n, 4096);
+    const ssize_t n = read(l->fd, l->data + l->n, 4096);
     if (n < 0 && errno != EINTR && errno != EAGAIN)
         return cdp_fail(CDP_NO_INPUT, "standard input: %s", strerror(errno));
     l->is_at_end = n == 0;

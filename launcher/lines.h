@@ -10,9 +10,10 @@
 
 typedef struct cdp_lines cdp_lines;
 
-/* One editor of lines: the one of the build, or NULL. `wait` says when a byte can be read (false: stop). */
+/* One editor of lines: the one of the build, or NULL. It reads `fd`, which does not block; `wait` says when a
+ * byte can be read (false: stop). */
 typedef struct cdp_line_editor {
-    void *(*open)(bool (*wait)(void *of), void *of, const char *prompt);
+    void *(*open)(int fd, bool (*wait)(void *of), void *of, const char *prompt);
     const char *(*next)(void *editor, size_t *n_out); /* with its newline; NULL: no line */
     void (*close)(void *editor);
 } cdp_line_editor;

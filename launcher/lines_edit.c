@@ -4,6 +4,7 @@
 
 #ifdef CDPIPE_LIBEDIT
 
+#include <errno.h>
 #include <histedit.h>
 #include <locale.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@ enum { HISTORY_LINES = 1000 };
 typedef struct editor {
     EditLine *edit;
     History *history;
+    int fd;
     bool (*wait)(void *of);
     void *of;
     const char *prompt;
@@ -40,7 +42,9 @@ static int read_character(EditLine *edit, wchar_t *out) {
         char byte;
         if (!e->wait(e->of))
             return -1;
-        const ssize_t n = read(STDIN_FILENO, &byte, 1);
+        const ssize_t n = read(e->fd, &byte, 1);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            continue; /* Ctrl-C takes back what was waited for */
         if (n <= 0)
             return (int)n;
         const size_t length = mbrtowc(out, &byte, 1, &state);
@@ -64,14 +68,14 @@ static void close_editor(void *of) {
     free(e);
 }
 
-static void *open_editor(bool (*wait)(void *of), void *of, const char *prompt) {
+static void *open_editor(int fd, bool (*wait)(void *of), void *of, const char *prompt) {
     HistEvent event;
     editor *e = calloc(1, sizeof *e);
     if (e == NULL || setlocale(LC_CTYPE, "C.UTF-8") == NULL) {
         free(e);
         return NULL;
     }
-    *e = (editor){.wait = wait, .of = of, .prompt = prompt};
+    *e = (editor){.fd = fd, .wait = wait, .of = of, .prompt = prompt};
     e->edit = el_init("cdpipe", stdin, isatty(STDOUT_FILENO) ? stdout : stderr, stderr);
     e->history = history_init();
     if (e->edit == NULL || e->history == NULL) {

@@ -160,6 +160,10 @@ static void commands_change_the_conversation(void **state) {
     test_run_close(r);
 }
 
+static void wait_for_prompt(test_terminal *t) {
+    assert_true(test_terminal_prompts(t, "\n> ", WAIT_S));
+}
+
 static test_terminal *open_terminal(const char *dir, int np, const char *n_tokens) {
     char number[16];
     snprintf(number, sizeof number, "%d", np);
@@ -168,7 +172,7 @@ static test_terminal *open_terminal(const char *dir, int np, const char *n_token
         "--temperature", "0",    "--max-new-tokens", n_tokens, "--ignore-eos", NULL};
     test_terminal *t = test_terminal_open(words);
     assert_true(test_terminal_sees(t, "/help lists the commands", WAIT_S));
-    assert_true(test_terminal_sees(t, "\n> ", WAIT_S));
+    wait_for_prompt(t);
     return t;
 }
 
@@ -177,10 +181,16 @@ static void type(test_terminal *t, const char *keys, const char *seen) {
     assert_true(test_terminal_sees(t, seen, WAIT_S));
 }
 
+/* What ends with the next prompt. */
+static void type_line(test_terminal *t, const char *keys) {
+    test_terminal_type(t, keys);
+    wait_for_prompt(t);
+}
+
 static void save(test_terminal *t, const char *path) {
     char keys[600];
     snprintf(keys, sizeof keys, "/save %s\r", path);
-    type(t, keys, "\n> ");
+    type_line(t, keys);
 }
 
 /* Keys: backspace, Ctrl-A with what is typed there, the line before by the arrow, Ctrl-C on a half-typed
@@ -193,16 +203,17 @@ static void a_person_types(void **state) {
     for (int np = 1; np <= 3; np++) {
         bool is_restored;
         test_terminal *t = open_terminal(dir, np, "4");
-        type(t, "Who are yxx\x7f\x7fou?\r", "\n> ");
+        type_line(t, "Who are yxx\x7f\x7fou?\r");
         type(t,
              "nd I?\x01"
              "A\r",
              "\n");
-        assert_true(test_terminal_sees(t, "\n> ", WAIT_S));
+        wait_for_prompt(t);
         test_terminal_type(t, "never sent");
-        type(t, "\x03", "\n> ");
-        type(t, "\x1b[A\r", "\n> ");
+        type_line(t, "\x03");
+        type_line(t, "\x1b[A\r");
         type(t, "/nothing\r", "\"/nothing\" is no command of the chat");
+        wait_for_prompt(t);
         save(t, path);
         test_terminal_type(t, np == 2 ? "\x04" : "/exit\r");
         assert_int_equal(test_terminal_close(t, WAIT_S, &is_restored), 0);
@@ -232,17 +243,17 @@ static void ctrl_c_stops_the_answer(void **state) {
         int n_answer = 0;
         test_terminal *t = open_terminal(dir, np, "950");
         type(t, "Speak, and speak on.\r", beginning);
-        type(t, "\x03", "\n> ");
+        type_line(t, "\x03");
         type(t, "/stats\r", "# last turn: ");
         assert_true(test_terminal_sees(t, "answer ", WAIT_S));
         const size_t at = t->n_seen;
         assert_true(test_terminal_sees(t, " tokens", WAIT_S));
         n_answer = atoi(t->screen + at);
         assert_in_range(n_answer, 1, 949);
-        assert_true(test_terminal_sees(t, "\n> ", WAIT_S));
+        wait_for_prompt(t);
         type(t, "Go on.\r", "on.");
         assert_true(test_terminal_sees(t, "\n", WAIT_S)); /* the line is taken */
-        type(t, "\x03", "\n> ");
+        type_line(t, "\x03");
         type(t, "/stats\r", "2 turns");
         test_terminal_type(t, "/exit\r");
         assert_int_equal(test_terminal_close(t, WAIT_S, &is_restored), 0);

@@ -357,6 +357,13 @@ bool test_run_sees(test_run *run, const char *text, double wait_s) {
     return false;
 }
 
+bool test_run_answers(test_run *run, double wait_s) {
+    const double until = test_now_s() + wait_s;
+    while (run->n_out == 0 && test_now_s() < until)
+        exchange(run, 10);
+    return run->n_out > 0;
+}
+
 int test_run_signal(const test_run *run, int signal_number) {
     return of_run(run, signal_number);
 }

@@ -75,6 +75,9 @@ void test_run_wait_all(test_run **runs, int n);
 /* Between start and wait: true as soon as stdout or stderr holds `text`; false when wait_s is over first. */
 bool test_run_sees(test_run *run, const char *text, double wait_s);
 
+/* Let it run until something stands on its standard output. */
+bool test_run_answers(test_run *run, double wait_s);
+
 /* Send a signal to every process of the run, ranks too; the number of those. run->pid alone is mpirun. */
 int test_run_signal(const test_run *run, int signal_number);
 

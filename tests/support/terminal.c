@@ -66,7 +66,21 @@ bool test_terminal_sees(test_terminal *t, const char *text, double wait_s) {
             return true;
         }
     } while (read_screen(t, 20) && test_now_s() < until);
-    fprintf(stderr, "never saw \"%s\" behind: %s\n", text, t->screen + t->n_seen);
+    fprintf(stderr, "never saw \"%s\" at the end of: ", text);
+    fwrite(t->screen, 1, t->n, stderr); /* with the NUL bytes that pad a vt100's */
+    return false;
+}
+
+bool test_terminal_prompts(test_terminal *t, const char *text, double wait_s) {
+    const double until = test_now_s() + wait_s;
+    struct termios now;
+    if (!test_terminal_sees(t, text, wait_s))
+        return false;
+    while (tcgetattr(t->fd, &now) == 0 && test_now_s() < until) {
+        if ((now.c_lflag & (ICANON | IEXTEN)) == 0)
+            return true;
+        read_screen(t, 1);
+    }
     return false;
 }
 

@@ -27,6 +27,10 @@ test_terminal *test_terminal_open(const char *const *words);
 /* True as soon as `text` is written behind what was seen before; false when wait_s is over first. */
 bool test_terminal_sees(test_terminal *t, const char *text, double wait_s);
 
+/* The same for a prompt of a line editor, which has then taken the terminal into its own mode (IEXTEN off).
+ * What is typed while that changes is lost by Linux 6.18 now and then. */
+bool test_terminal_prompts(test_terminal *t, const char *text, double wait_s);
+
 void test_terminal_type(test_terminal *t, const char *keys);
 
 /* Wait for its end, free all. *is_restored_out (may be NULL): the terminal is as it was at the start. */
