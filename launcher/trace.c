@@ -186,13 +186,16 @@ static void slice(cdp_trace *t, int rank, int track, const cdp_step_span *s, con
     fprintf(t->file, ",\"args\":{\"rows\":%d,\"home\":%d}}", s->n_rows, s->n_home);
 }
 
-/* One end of the arrow from this step's layers on one stage to those on the next. */
-static void arrow(cdp_trace *t, const char *end, int rank, const cdp_step_span *s, int hop, int64_t at) {
+/* One end of the arrow from this step's layers on one stage to those on the next: "s" where it starts, "f"
+ * where it ends. Readers take the id for a number (a string only if it is a hexadecimal one), and without
+ * "bp" an end belongs to the slice that begins next and not to the one around it. */
+static void arrow(cdp_trace *t, char end, int rank, const cdp_step_span *s, int hop, int64_t at) {
     begin_event(t);
     fprintf(t->file,
-            "{\"ph\":\"%s\",\"name\":\"hidden\",\"cat\":\"hidden\",\"id\":\"%" PRIu64
-            ".%d\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f}",
-            end, s->id, hop, rank, LAYERS_TRACK, micros(t, at));
+            "{\"ph\":\"%c\",\"name\":\"hidden\",\"cat\":\"hidden\",\"id\":%" PRIu64
+            ",%s\"pid\":%d,\"tid\":%d,\"ts\":%.3f}",
+            end, s->id * CDP_MAX_RANKS + (uint64_t)hop, end == 'f' ? "\"bp\":\"e\"," : "", rank, LAYERS_TRACK,
+            micros(t, at));
 }
 
 static void draw(cdp_trace *t, int rank, int stage_number, const cdp_plan *plan, const cdp_step_span *s) {
@@ -213,9 +216,9 @@ static void draw(cdp_trace *t, int rank, int stage_number, const cdp_plan *plan,
     if (s->done_ns <= s->began_ns)
         return; /* no slice for an arrow to begin or end in */
     if (stage_number > 0)
-        arrow(t, "f", rank, s, stage_number - 1, s->began_ns);
+        arrow(t, 'f', rank, s, stage_number - 1, s->began_ns);
     if (stage_number < plan->n_active - 1)
-        arrow(t, "s", rank, s, stage_number, s->began_ns);
+        arrow(t, 's', rank, s, stage_number, s->began_ns);
 }
 
 /* The gather -------------------------------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
-/* --trace: a time line that opens in ui.perfetto.dev: valid JSON, every slice of a track inside the one that
- * was open or behind it, a rank a process, every step on every rank, and clocks that agree: a step begins on
- * a rank only after the rank before has begun it. Costs measured by bench are taken by plan and by a run.
+/* --trace: a time line that opens in ui.perfetto.dev: valid JSON, every event with the fields its kind needs,
+ * every slice of a track inside the one that was open or behind it, a rank a process, every step on every
+ * rank, arrows whose two ends lie in slices of one step, and clocks that agree: a step begins on a rank only
+ * after the rank before has begun it. Costs measured by bench are taken by plan and by a run.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -17,7 +18,7 @@
 #include "tests/support/golden.h"
 
 static const char model[] = "examples/shakespeare";
-enum { MAX_SLICES = 8192, MAX_RANKS = 4 };
+enum { MAX_SLICES = 8192, MAX_ARROWS = 1024, MAX_RANKS = 4 };
 
 typedef struct slice {
     int pid, tid, order;
@@ -75,27 +76,109 @@ static void check_nesting(slice *slices, int n) {
     }
 }
 
-static int read_slices(const cJSON *events, slice *out, int *n_arrows) {
+static double number(const cJSON *event, const char *name) {
+    const cJSON *n = golden_get(event, name);
+    if (!cJSON_IsNumber(n))
+        fail_msg("an event whose %s is no number", name);
+    return n->valuedouble;
+}
+
+static const char *text(const cJSON *event, const char *name) {
+    const cJSON *t = golden_get(event, name);
+    if (!cJSON_IsString(t))
+        fail_msg("an event whose %s is no string", name);
+    return t->valuestring;
+}
+
+static slice read_slice(const cJSON *e, int order) {
+    const double from = number(e, "ts"), length = number(e, "dur");
+    assert_true(from >= 0 && length > 0);
+    slice s = {.pid = (int)number(e, "pid"),
+               .tid = (int)number(e, "tid"),
+               .order = order,
+               .from = from,
+               .to = from + length};
+    assert_int_equal(sscanf(text(e, "name"), "step %d", &s.step), 1);
+    return s;
+}
+
+static void check_name(const cJSON *e) {
+    const char *name = text(e, "name");
+    const cJSON *args = golden_get(e, "args");
+    number(e, "pid");
+    if (strcmp(name, "thread_name") == 0)
+        number(e, "tid");
+    if (strcmp(name, "process_sort_index") == 0)
+        number(args, "sort_index");
+    else
+        assert_true(text(args, "name")[0] != '\0' &&
+                    (strcmp(name, "thread_name") == 0 || strcmp(name, "process_name") == 0));
+}
+
+/* Every event is a slice, an end of an arrow or a name. */
+static int read_events(const cJSON *events, slice *out, const cJSON **arrows, int *n_arrows) {
     const cJSON *e;
     int n = 0;
+    *n_arrows = 0;
     cJSON_ArrayForEach(e, events) {
-        const char *phase = golden_get(e, "ph")->valuestring;
-        const char *name = golden_get(e, "name")->valuestring;
-        *n_arrows += strcmp(phase, "s") == 0 || strcmp(phase, "f") == 0;
-        if (strcmp(phase, "X") != 0)
-            continue;
-        assert_true(n < MAX_SLICES);
-        const double from = golden_get(e, "ts")->valuedouble, length = golden_get(e, "dur")->valuedouble;
-        assert_true(from >= 0 && length > 0);
-        out[n] = (slice){.pid = (int)golden_get(e, "pid")->valuedouble,
-                         .tid = (int)golden_get(e, "tid")->valuedouble,
-                         .order = n,
-                         .from = from,
-                         .to = from + length};
-        assert_int_equal(sscanf(name, "step %d", &out[n].step), 1);
-        n++;
+        const char *phase = text(e, "ph");
+        assert_true(n < MAX_SLICES && *n_arrows < MAX_ARROWS);
+        if (strcmp(phase, "X") == 0) {
+            out[n] = read_slice(e, n);
+            n++;
+        } else if (strcmp(phase, "s") == 0 || strcmp(phase, "f") == 0) {
+            arrows[(*n_arrows)++] = e;
+        } else if (strcmp(phase, "M") == 0) {
+            check_name(e);
+        } else {
+            fail_msg("an event of the kind %s", phase);
+        }
     }
     return n;
+}
+
+/* The one slice of its track that an arrow's end lies in. */
+static const slice *slice_around(const cJSON *end, const slice *slices, int n) {
+    const double at = number(end, "ts");
+    const int pid = (int)number(end, "pid"), tid = (int)number(end, "tid");
+    const slice *found = NULL;
+    for (int i = 0; i < n; i++) {
+        const slice *s = &slices[i];
+        if (s->pid != pid || s->tid != tid || at < s->from || at >= s->to)
+            continue;
+        assert_null(found);
+        found = s;
+    }
+    if (found == NULL)
+        fail_msg("rank %d, track %d: an arrow ends at %.3f us in no slice", pid, tid, at);
+    return found;
+}
+
+/* Perfetto pairs the ends by category, name and id. An end without "bp" would belong to the next slice. */
+static void check_arrows(const cJSON *const *arrows, int n_arrows, const slice *slices, int n) {
+    for (int i = 0; i < n_arrows; i++) {
+        const cJSON *start = arrows[i], *end = NULL;
+        if (strcmp(text(start, "ph"), "s") != 0)
+            continue;
+        const double id = number(start, "id");
+        assert_true(id >= 0 && id == floor(id));
+        for (int k = 0; k < n_arrows; k++) {
+            if (k == i || number(arrows[k], "id") != id ||
+                strcmp(text(arrows[k], "cat"), text(start, "cat")) != 0 ||
+                strcmp(text(arrows[k], "name"), text(start, "name")) != 0)
+                continue;
+            assert_null(end); /* one start and one end an id */
+            end = arrows[k];
+        }
+        if (end == NULL)
+            fail_msg("the arrow %.0f has no other end", id);
+        assert_string_equal(text(end, "ph"), "f");
+        assert_string_equal(text(end, "bp"), "e");
+        const slice *from = slice_around(start, slices, n), *to = slice_around(end, slices, n);
+        assert_int_equal(from->step, to->step);
+        assert_int_equal(from->pid + 1, to->pid);
+        assert_true(number(start, "ts") <= number(end, "ts"));
+    }
 }
 
 /* Track 0 of each rank holds its layers, step by step. Steps are there on every rank, and none begins before
@@ -145,8 +228,11 @@ static void check_trace(int np) {
     cJSON *result = golden_run(np, words), *root = NULL;
     assert_int_equal(cJSON_GetArraySize(golden_get(result, "token_ids")), 20);
     assert_int_equal(cdp_json_read(&root, path, &limits), CDP_OK);
-    int n_arrows = 0, n_steps = 3 + 19; /* three chunks of a prompt of five, then a token each */
-    const int n = read_slices(golden_get(root, "traceEvents"), slices, &n_arrows);
+    const int n_steps = 3 + 19; /* three chunks of a prompt of five, then a token each */
+    static const cJSON *arrows[MAX_ARROWS];
+    int n_arrows;
+    const int n = read_events(golden_get(root, "traceEvents"), slices, arrows, &n_arrows);
+    check_arrows(arrows, n_arrows, slices, n);
     check_nesting(slices, n);
     check_steps(slices, n, np, n_steps);
     assert_int_equal(n_arrows, 2 * (np - 1) * n_steps);
@@ -183,7 +269,7 @@ static void test_trace_refused(void **state) {
 /* bench measures, plan and a run split by what it measured. */
 static void test_costs(void **state) {
     (void)state;
-    char path[64], text[256];
+    char path[64], given[256];
     snprintf(path, sizeof path, "%s/costs.json", dir);
     const char *const bench[] = {"bench",
                                  "--model",
@@ -223,10 +309,10 @@ static void test_costs(void **state) {
     cJSON_Delete(result);
     /* Rank 1 four times as fast: it takes the more layers, whatever their bytes. */
     FILE *f = fopen(path, "w");
-    snprintf(text, sizeof text,
+    snprintf(given, sizeof given,
              "{\"layers\": 8, \"vocab_ms\": 2, \"stages\": [{\"rank\": 0, \"layer_ms\": 4}, {\"rank\": 1, "
              "\"layer_ms\": 1}]}");
-    fputs(text, f);
+    fputs(given, f);
     fclose(f);
     result = golden_run(2, with);
     stages = golden_get(golden_get(result, "plan"), "stages");
