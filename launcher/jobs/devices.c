@@ -7,6 +7,7 @@
 #include "launcher/jobs/devices.h"
 #include "launcher/jobs/jobs.h"
 #include "launcher/place.h"
+#include "launcher/visible.h"
 #include "planner/json.h"
 
 void cdp_print_quoted(const char *text) {
@@ -115,6 +116,8 @@ static void print_banner(int n_gpus, const char *why) {
         printf("  GPU count             %d\n", n_gpus);
     else
         printf("  GPU count             0 (%s)\n", why);
+    if (n_gpus > 0 && why[0] != '\0')
+        printf("  warning               %s\n", why);
     for (int i = 0; i < n_gpus; i++) {
         const gpu_line line = look_at(i);
         print_gpu(&line);
@@ -131,12 +134,20 @@ static void print_banner(int n_gpus, const char *why) {
     printf("  memory free           %.2f GiB\n", (double)cdp_cpu_free_bytes() / 0x1p30);
 }
 
+/* Why there are none, or that there are fewer than the variable names: CUDA does not say so. */
+static void count_gpus(int *out, char *why, size_t why_size) {
+    cdp_gpu_count(out, why, why_size);
+    if (*out > 0 && cdp_visible_check(getenv("CUDA_VISIBLE_DEVICES"), *out) != CDP_OK)
+        snprintf(why, why_size, "%s", cdp_error_message());
+    cdp_error_clear();
+}
+
 cdp_status cdp_job_devices(const cdp_options *options, cdp_world *world) {
     const bool speaks = world == NULL || cdp_world_rank(world) == 0;
     int n_gpus = 0;
-    char why[160] = "";
+    char why[512] = "";
     if (speaks)
-        cdp_gpu_count(&n_gpus, why, sizeof why);
+        count_gpus(&n_gpus, why, sizeof why);
     if (speaks && options->json)
         print_json(n_gpus, why, cdp_place_threads(options, world));
     else if (speaks)

@@ -226,6 +226,14 @@ static void devices_tells_what_is_there(void **state) {
     assert_true(number(gpus->child->next, "free_bytes") == 1900 * 0x1p20);
     cJSON_Delete(json);
     test_run_close(run);
+    run = make_run(1, "2G,1G", "1,7,0"); /* CUDA cuts the list without a word */
+    test_run_add(run, "devices", "--json", NULL);
+    json = json_of(run);
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(json, "gpus")), 1);
+    const cJSON *cuda = cJSON_GetObjectItemCaseSensitive(json, "cuda");
+    assert_non_null(strstr(cJSON_GetObjectItemCaseSensitive(cuda, "note")->valuestring, "entry 7 does not"));
+    cJSON_Delete(json);
+    test_run_close(run);
     run = make_run(3, "2G,1G,1G", NULL);
     test_run_add(run, "devices", "--json", NULL);
     json = json_of(run);
