@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "kernels/cpu/cgroup.h"
 #include "kernels/device.h"
 
 #if defined(__x86_64__)
@@ -78,17 +79,6 @@ int cdp_cpu_usable_cores(void) {
     return n < 1 ? 1 : n;
 }
 
-/* The number in a file, or `otherwise` when it is missing or says "max". */
-static uint64_t number_in(const char *path, uint64_t otherwise) {
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
-        return otherwise;
-    unsigned long long value;
-    const int n = fscanf(file, "%llu", &value);
-    fclose(file);
-    return n == 1 ? (uint64_t)value : otherwise;
-}
-
 static uint64_t mem_available(void) {
     FILE *file = fopen("/proc/meminfo", "re");
     if (file == NULL)
@@ -102,36 +92,8 @@ static uint64_t mem_available(void) {
     return kib == 0 ? UINT64_MAX : (uint64_t)kib * 1024;
 }
 
-/* What the cgroup of this process leaves (version 2, then 1). Page cache that can go counts as free. */
-static uint64_t cgroup_left(void) {
-    static const struct {
-        const char *limit, *used, *cache;
-    } places[] = {
-        {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"},
-        {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-         "/sys/fs/cgroup/memory/memory.stat"},
-    };
-    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-        const uint64_t limit = number_in(places[i].limit, UINT64_MAX);
-        const uint64_t used = number_in(places[i].used, 0);
-        if (limit == UINT64_MAX)
-            continue;
-        uint64_t cache = 0;
-        FILE *file = fopen(places[i].cache, "re");
-        char line[256];
-        unsigned long long value;
-        while (file != NULL && fgets(line, sizeof line, file) != NULL)
-            if (sscanf(line, "inactive_file %llu", &value) == 1)
-                cache = (uint64_t)value;
-        if (file != NULL)
-            fclose(file);
-        return limit + cache > used ? limit + cache - used : 0;
-    }
-    return UINT64_MAX;
-}
-
 uint64_t cdp_cpu_free_bytes(void) {
-    const uint64_t machine = mem_available(), group = cgroup_left();
+    const uint64_t machine = mem_available(), group = cdp_cgroup_left("");
     return machine < group ? machine : group;
 }
 
