@@ -107,7 +107,10 @@ static cdp_status exchange(cdp_link *link, test_room *room, int k, int64_t deadl
     return check_bytes(link, room, k);
 }
 
+/* No message is on the way, no copy in the queue. */
 static bool is_quiet(const cdp_link *link) {
+    if (!cdp_device_reached(link->device, cdp_device_record(link->device)))
+        return false;
     for (int place = 0; place < link->n_places; place++)
         if (!cdp_link_sent(link, place) || !cdp_link_received(link, place))
             return false;

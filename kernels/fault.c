@@ -17,6 +17,7 @@ typedef enum fault_kind {
     EXIT3,
     STOP,
     HANG,
+    LOOP,
     SLOW,
     ENOMEM_,
     EIO_,
@@ -31,14 +32,15 @@ static const char *const kind_names[N_KINDS] = {[KILL9] = "kill9",
                                                 [EXIT3] = "exit3",
                                                 [STOP] = "stop",
                                                 [HANG] = "hang",
+                                                [LOOP] = "loop",
                                                 [SLOW] = "slow",
                                                 [ENOMEM_] = "enomem",
                                                 [EIO_] = "eio",
                                                 [CUDA_STICKY] = "cuda-sticky",
                                                 [NCCL_ERROR] = "nccl-error"};
 
-static const char *const point_names[] = {"init", "args", "config", "plan",  "alloc", "load",    "comm-init",
-                                          "step", "send", "recv",   "write", "sync",  "finalize"};
+static const char *const point_names[] = {"init", "args",    "config", "plan", "alloc", "load", "comm-init",
+                                          "step", "compute", "send",   "recv", "write", "sync", "finalize"};
 
 /* The one fault of this process: read once, before there are threads. A fault may be met anywhere, so every
  * place that could fail would otherwise have to be handed it. */
@@ -116,8 +118,8 @@ cdp_status cdp_fault_open(int rank) {
         return cdp_fail(
             CDP_USAGE,
             "CDPIPE_FAULT: got \"%s\", expected RANK:POINT:KIND[:N] or RANK:POINT:slow:MS[:N] "
-            "with POINT init, args, config, plan, alloc, load, comm-init, step, send, recv, write, "
-            "sync or finalize and KIND kill9, segv, exit0, exit3, stop, hang, enomem, eio, "
+            "with POINT init, args, config, plan, alloc, load, comm-init, step, compute, send, recv, "
+            "write, sync or finalize and KIND kill9, segv, exit0, exit3, stop, hang, loop, enomem, eio, "
             "cuda-sticky or nccl-error",
             cdp_escape(shown, sizeof shown, text, strlen(text)));
     }
@@ -152,6 +154,9 @@ static cdp_status commit_fault(void) {
     case HANG:
         for (;;)
             pause();
+    case LOOP:
+        for (volatile int turn = 0;; turn = !turn)
+            continue;
     case SLOW:
         sleep_ms(fault.slow_ms);
         break;

@@ -376,6 +376,8 @@ cdp_status cdp_run_job(cdp_run *run, cdp_options *options, cdp_world *world, con
 void cdp_run_close(cdp_run *run) {
     cdp_watchdog_watch(run->world, NULL, NULL);
     cdp_loader_close(run->loader); /* its readers still write into the stage when a load has failed */
+    if (run->device != NULL)
+        cdp_device_drain(run->device); /* what a run that failed has queued still reads and writes there */
     cdp_engine_close(run->engine);
     cdp_trace_close(run->trace);
     cdp_pipeline_close(run->pipeline);

@@ -1,10 +1,12 @@
 /* The CPU device: one ring of jobs, worker threads that walk it together. See queue.h for the picture. */
 #include "kernels/cpu/queue.h"
 #include "kernels/device_table.h"
+#include "kernels/fault.h"
 
 #include <errno.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -37,6 +39,9 @@ typedef struct cpu_device {
     atomic_uint bell; /* changes whenever a sleeper should look again */
     atomic_bool is_closing;
     _Atomic uint64_t busy_ns;
+
+    atomic_int fault; /* a fault on demand in a worker, for the main thread to find; then its message */
+    char fault_message[128];
 } cpu_device;
 
 typedef struct worker_start {
@@ -82,6 +87,15 @@ static uint64_t now_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* A fault strikes once, so one worker writes. The work itself goes on. */
+static void pass_fault_point(cpu_device *device) {
+    const cdp_status st = cdp_fault_pass("compute");
+    if (st == CDP_OK)
+        return;
+    snprintf(device->fault_message, sizeof device->fault_message, "%s", cdp_error_message());
+    atomic_store(&device->fault, st);
+}
+
 static void *worker_main(void *argument) {
     const worker_start start = *(worker_start *)argument;
     free(argument);
@@ -91,6 +105,7 @@ static void *worker_main(void *argument) {
         const uint64_t began = start.worker == 0 ? now_ns() : 0;
         job_slot *slot = &device->jobs[number % QUEUE_JOBS];
         const cdp_turn turn = {&slot->next_item, start.worker, device->n_threads};
+        pass_fault_point(device);
         slot->job(slot->args, &turn);
         if (atomic_fetch_add(&device->arrived, 1) + 1 == (number + 1) * n) {
             atomic_store(&device->done, number + 1);
@@ -229,10 +244,11 @@ static bool reached(cdp_device *device, cdp_event event) {
     return atomic_load_explicit(&inside(device)->done, memory_order_acquire) >= event;
 }
 
-/* Cores do not fail by themselves. */
+/* Cores do not fail by themselves, only when they are asked to. */
 static cdp_status check(cdp_device *device) {
-    (void)device;
-    return CDP_OK;
+    const cpu_device *cpu = inside_const(device);
+    const int fault = atomic_load(&cpu->fault);
+    return fault == CDP_OK ? CDP_OK : cdp_fail((cdp_status)fault, "%s", cpu->fault_message);
 }
 
 static void give_up(cdp_device *device, const char *why) {

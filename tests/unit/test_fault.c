@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -114,14 +115,22 @@ static void stop_stops_once(void **state) {
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 42);
 }
 
-static void hang_does_not_come_back(void **state) {
+/* hang sleeps, loop works: both for ever. */
+static void hang_and_loop_do_not_come_back(void **state) {
     (void)state;
-    int status = 0;
-    const pid_t pid = start_child("1:step:hang", "step", 1);
-    usleep(300000);
-    assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
-    kill(pid, SIGKILL);
-    waitpid(pid, &status, 0);
+    static const char *const faults[] = {"1:step:hang", "1:compute:loop"}, *const points[] = {"step",
+                                                                                              "compute"};
+    for (int i = 0; i < 2; i++) {
+        struct rusage used;
+        int status = 0;
+        const pid_t pid = start_child(faults[i], points[i], 1);
+        usleep(300000);
+        assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
+        kill(pid, SIGKILL);
+        assert_true(wait4(pid, &status, 0, &used) == pid);
+        const double worked_s = (double)used.ru_utime.tv_sec + (double)used.ru_utime.tv_usec * 1e-6;
+        assert_true(i == 0 ? worked_s < 0.01 : worked_s > 0.01);
+    }
 }
 
 static void slow_sleeps_from_the_nth_passage_on(void **state) {
@@ -144,7 +153,7 @@ int main(void) {
         cmocka_unit_test(good_values_are_taken),
         cmocka_unit_test(kill9_strikes_at_the_nth_passage),
         cmocka_unit_test(stop_stops_once),
-        cmocka_unit_test(hang_does_not_come_back),
+        cmocka_unit_test(hang_and_loop_do_not_come_back),
         cmocka_unit_test(slow_sleeps_from_the_nth_passage_on),
     };
     return cmocka_run_group_tests_name("fault", tests, NULL, NULL);
