@@ -57,12 +57,25 @@ static void speak_and_leave(cdp_watchdog *w, const char *text) {
     w->leave(CDP_INTERNAL);
 }
 
+/* Where a thread stood in line for a core for most of the time, the machine is to blame and not this rank. */
+static bool is_starved(const cdp_watchdog *w, char *out, size_t out_size, int64_t now) {
+    static cdp_queueing after; /* the watchdog thread's alone */
+    cdp_queueing_read(&after, now);
+    const double share = cdp_queueing_share(&w->queueing, &after);
+    out[0] = '\0';
+    if (share > 0.5)
+        snprintf(out, out_size, " (%.0f %% of it waiting for a core: this machine is overloaded)",
+                 share * 100);
+    return share > 0.5;
+}
+
 static void name_myself(cdp_watchdog *w, const char *who, int64_t since_ns, int64_t now) {
-    char name[128], doing[96], text[400];
+    char name[128], doing[96], starved[80], text[400];
     const cdp_label label = cdp_door_read(w->door);
-    snprintf(text, sizeof text, "%s: %s for %.1f s while %s", name_rank(name, w, w->world->rank), who,
-             (double)(now - since_ns) * 1e-9, describe(doing, &label));
-    if (w->on_own_fault != NULL)
+    const bool is_own = !is_starved(w, starved, sizeof starved, now);
+    snprintf(text, sizeof text, "%s: %s for %.1f s while %s%s", name_rank(name, w, w->world->rank), who,
+             (double)(now - since_ns) * 1e-9, describe(doing, &label), starved);
+    if (is_own && w->on_own_fault != NULL)
         w->on_own_fault();
     speak_and_leave(w, text);
 }
@@ -163,6 +176,11 @@ static void judge_myself(cdp_watchdog *w, int64_t now) {
     }
     if (now - w->work_ns > w->limit_ns)
         name_myself(w, "no progress", w->work_ns, now);
+    const int64_t moved = turned < w->work_ns ? turned : w->work_ns;
+    if (now - moved <= w->limit_ns / 2)
+        w->queueing.at_ns = 0;
+    else if (w->queueing.at_ns == 0)
+        cdp_queueing_read(&w->queueing, now);
 }
 
 /* The previous rank has the limit to name itself, and a second more. Its last beat may have come just before

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "comm/inside.h"
+#include "comm/queueing.h"
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -68,8 +69,9 @@ struct cdp_watchdog {
 
     /* Watchdog thread only. */
     uint64_t seen_progress;
-    int64_t work_ns;  /* own work was last seen to go on, or to begin */
-    int64_t leave_ns; /* leave by then because of a peer's end; 0: no reason */
+    int64_t work_ns;       /* own work was last seen to go on, or to begin */
+    int64_t leave_ns;      /* leave by then because of a peer's end; 0: no reason */
+    cdp_queueing queueing; /* read when half the limit had gone by without progress; at_ns 0: it has not */
 };
 
 /* Make this rank's door; the descriptor stays open for the peers. */

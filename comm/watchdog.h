@@ -28,7 +28,8 @@ typedef enum cdp_activity {
 typedef struct cdp_watchdog_options {
     double limit_s;                 /* --step-timeout */
     void (*leave)(int exit_code);   /* ends the process; called on the watchdog's thread */
-    void (*on_own_fault)(void);     /* before it, when this rank itself hangs; may be NULL */
+    void (*on_own_fault)(void);     /* before it, when this rank itself hangs and did not merely stand in
+                                       line for a core; may be NULL */
     uint64_t (*progress)(void *of); /* the device's counter of finished jobs, may be NULL; any thread */
     void *progress_of;
 } cdp_watchdog_options;

@@ -8,6 +8,7 @@
 #include "comm/watchdog.h"
 #include "kernels/fault.h"
 #include "kernels/log.h"
+#include "launcher/batch/disk.h"
 #include "launcher/batch/evidence.h"
 #include "launcher/jobs/jobs.h"
 #include "launcher/self_start.h"
@@ -27,9 +28,11 @@ static void leave(int exit_code) {
     _exit(exit_code);
 }
 
-/* A hang of this rank's own is evidence in a batch job's journal; a killed peer is none. */
+/* A hang of this rank's own is evidence in a batch job's journal; a killed peer is none, nor is a disk that
+ * does not answer (which would not take the line either). */
 static void tell_journal(void) {
-    cdp_evidence_leave("hang", 0);
+    if (!cdp_disk_is_busy())
+        cdp_evidence_leave("hang", 0);
 }
 
 /* Rank 0's bytes on every rank, however many; the caller frees *out (NUL-terminated). */

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "kernels/status.h"
+#include <stdbool.h>
 #include <sys/types.h>
 
 typedef struct cdp_disk {
@@ -18,6 +19,9 @@ typedef struct cdp_disk {
 
 /* The operating system's. */
 extern const cdp_disk cdp_disk_real;
+
+/* Some thread is in such a call: a run that stands still then is the disk's doing. Any thread. */
+bool cdp_disk_is_busy(void);
 
 /* All n bytes; a short write is followed by another until the error itself comes. */
 cdp_status cdp_disk_write(const cdp_disk *disk, int fd, const char *path, const void *bytes, size_t n);

@@ -2,8 +2,10 @@
  * (journal.h).
  *
  * Faults are fatal signals (SEGV, BUS, FPE, ILL, ABRT) and a hang that the watchdog ends. A kill from outside
- * leaves no line, and that is the difference. Every rank arms itself; one on a host that does not see the
- * output's folder leaves no evidence.
+ * leaves no line, and that is the difference. Nor does a stall that is the machine's: a rank that stood in
+ * line for a core (comm/queueing.h), a disk that did not answer. Such a run has died without evidence, which
+ * counts little. Every rank arms itself; one on a host that does not see the output's folder leaves no
+ * evidence.
  */
 #pragma once
 
