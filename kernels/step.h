@@ -50,6 +50,7 @@ enum {
     CDP_HEAD_NO_NORM = 1,  /* without the final norm */
     CDP_HEAD_NO_SCALE = 2, /* without the logit scale */
     CDP_HEAD_LAZY = 4,     /* the two deepest states, then only what is asked for */
+    CDP_HEAD_HIDDEN = 8,   /* the last state too: its hidden row comes along with its logits */
 };
 
 typedef struct cdp_step_slot {

@@ -13,7 +13,7 @@ struct cdp_engine {
 
 static cdp_status on_home_row(void *of, const cdp_home_logits *home, int *ask_out) {
     const cdp_engine *e = of;
-    CDP_TRY(cdp_schedule_state(e->schedule, home->row, home->state, home->logits, ask_out));
+    CDP_TRY(cdp_schedule_state(e->schedule, home->row, home->state, home->logits, home->hidden, ask_out));
     if (!home->is_last || *ask_out != CDP_ASK_NOTHING)
         return CDP_OK;
     return cdp_schedule_home(e->schedule, home->row, home->logits);

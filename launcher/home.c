@@ -37,7 +37,7 @@ static int list_rows(cdp_home *home, const cdp_step *step) {
                                                     .n_items = n_taps + 1,
                                                     .granted = is_lazy ? LAZY_AT_ONCE : n_taps + 1,
                                                     .asked = -1,
-                                                    .head = head & (CDP_HEAD_NO_NORM | CDP_HEAD_NO_SCALE)};
+                                                    .head = head & ~CDP_HEAD_LAZY};
         n_items += n_taps + 1;
     }
     return n_items;
@@ -74,7 +74,7 @@ static int next_item(const cdp_home_row *row) {
 }
 
 static int head_of(const cdp_home *home, const cdp_home_row *row, int item) {
-    return home->items[row->first + item].state == home->n_layers ? 0 : row->head;
+    return home->items[row->first + item].state == home->n_layers ? row->head & CDP_HEAD_HIDDEN : row->head;
 }
 
 /* Items of one row into the block, as many as go through the head in one way. */
@@ -84,8 +84,9 @@ static void take_items(cdp_home *home, int h) {
         const int head = head_of(home, row, item);
         if (home->n_block == 0)
             home->head = head;
-        else if (head != home->head)
+        else if (((head ^ home->head) & ~CDP_HEAD_HIDDEN) != 0)
             return; /* in a block of its own, after this one */
+        home->head |= head;
         home->block_row[home->n_block] = h;
         home->block_item[home->n_block] = item;
         home->at[home->n_block++] = home->items[row->first + item].at;

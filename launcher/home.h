@@ -22,7 +22,7 @@ typedef struct cdp_home_row {
     int first, n_items; /* its items, deepest state first */
     int next, granted;  /* items handed to the head, and that may be */
     int asked;          /* an item that was asked for by name, or -1 */
-    int head;           /* CDP_HEAD_ bits of its tapped states */
+    int head;           /* CDP_HEAD_ bits of its tapped states, but CDP_HEAD_LAZY */
 } cdp_home_row;
 
 typedef struct cdp_home {
@@ -30,7 +30,8 @@ typedef struct cdp_home {
     int n_rows, n_done; /* home rows, and those at the front that are done with */
     cdp_home_row *rows; /* (max_rows) */
     cdp_home_item *items;
-    int n_block, head; /* the block in work: its size, and the bits it is computed with */
+    int n_block, head; /* the block in work: its size, and the bits it is computed with; CDP_HEAD_HIDDEN where
+                        * any of its rows wants that */
     int block_row[CDP_HOME_ROWS], block_item[CDP_HOME_ROWS];
     int32_t at[CDP_HOME_ROWS]; /* where its rows lie */
 } cdp_home;

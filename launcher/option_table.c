@@ -144,12 +144,19 @@ const option_row cdp_option_rows[] = {
     {"tap-window", OPTION_TEXT, AT(tap_window), DEC, "decoding", "N|all", NULL, 0, 0, false, "all",
      "conservative-dynamic: how many layers below the last may be looked at; 0 is standard decoding."},
     {"cd-method", OPTION_CHOICE, AT(cd_method), DEC, "decoding",
-     "trough|trough-m1|trough-m2|trough-p1|trough-p2|random-after|last-m1|last-m2|last-m4|last-m8", NULL, 0,
-     0, false, "trough",
-     "conservative-dynamic: the layer found, one or two shallower (m) or deeper (p), any from it on, or a "
-     "fixed one."},
+     "trough|trough-m1|trough-m2|trough-p1|trough-p2|random-after|last-m1|last-m2|last-m4|last-m8|"
+     "consistency",
+     NULL, 0, 0, false, "trough",
+     "conservative-dynamic: the layer found, one or two shallower (m) or deeper (p), any from it on, a fixed "
+     "one, or the best of all by entropy and by how alike its hidden row is to the last."},
     {"cd-p", OPTION_REAL, AT(cd_p), DEC, "decoding", "X", NULL, 0, 1, false, "1",
      "conservative-dynamic: share of the tokens that may leave the last layer."},
+    {"cd-consistency", OPTION_REAL, AT(cd_consistency), DEC, "decoding", "C", NULL, 0, 1, false, "0.5",
+     "--cd-method consistency: the layer with the most of C * cosine - (1 - C) * normalised entropy."},
+    {"cd-decay", OPTION_REAL, AT(cd_decay), DEC, "decoding", "D", NULL, 0, 1, false, "0",
+     "--cd-method consistency: the cosine is with the sum of all rows, each D times the one above it; 0 is "
+     "the "
+     "last row alone."},
     {"cd-entropy-top-k", OPTION_INT, AT(cd_entropy_top_k), DEC, "decoding", "N", NULL, 0, INT_MAX, false, "0",
      "conservative-dynamic: a layer's entropy is that of its N likeliest tokens alone; 0 takes all, 1 is "
      "refused."},
@@ -249,6 +256,8 @@ void cdp_options_defaults(cdp_options *out) {
         .tap_window = "all",
         .cd_method = "trough",
         .cd_p = 1,
+        .cd_consistency = 0.5,
+        .cd_decay = 0,
         .dola_layers = "low",
         .dola_js = "true",
         .dola_norm = "on",

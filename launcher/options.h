@@ -84,7 +84,7 @@ typedef struct cdp_options {
 
     const char *layers, *html, *color; /* lens, score */
     const char *decoding, *tap_window, *cd_method, *dola_layers, *dola_js, *dola_norm;
-    double cd_p, relative_top;
+    double cd_p, cd_consistency, cd_decay, relative_top;
     int cd_entropy_top_k;
     bool cd_lazy, verbose;
 

@@ -317,6 +317,8 @@ static cdp_status sink_block(cdp_pipeline *p, pipeline_seat *seat) {
         cdp_home_logits home = {.logits = seat->logits + (size_t)i * (size_t)p->options.card->vocab};
         int row, ask = CDP_ASK_NOTHING;
         cdp_home_item_of(&seat->home, i, &row, &home.state, &home.is_last);
+        if (seat->home.head & CDP_HEAD_HIDDEN)
+            home.hidden = cdp_vocab_hidden(p->options.vocab, i);
         home.row = &seat->step.rows[row];
         const cdp_status st = p->sink(p->sink_of, &home, &ask);
         p->has_sink_failed |= st != CDP_OK;

@@ -52,6 +52,7 @@ typedef struct cdp_home_logits {
     const cdp_row *row;
     int state;           /* n_layers: the model's own logits */
     const float *logits; /* (vocab) f32, for the call */
+    const float *hidden; /* (hidden) f32, for the call; NULL where no row beside it has CDP_HEAD_HIDDEN */
     bool is_last;        /* nothing more of this row comes, unless it is asked for */
 } cdp_home_logits;
 

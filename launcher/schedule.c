@@ -237,7 +237,7 @@ static cdp_status nobody_awaits(const cdp_row *row) {
 }
 
 cdp_status cdp_schedule_state(cdp_schedule *all, const cdp_row *row, int state, const float *logits,
-                              int *ask_out) {
+                              const float *hidden, int *ask_out) {
     sequence *s = all->by_slot[row->slot];
     *ask_out = CDP_ASK_NOTHING;
     /* States of a later row may come before the earlier one is done. */
@@ -245,7 +245,7 @@ cdp_status cdp_schedule_state(cdp_schedule *all, const cdp_row *row, int state, 
         return nobody_awaits(row);
     if (s->request.on_state == NULL || s->is_cancelled)
         return CDP_OK;
-    return s->request.on_state(s->request.of, row, state, logits, ask_out);
+    return s->request.on_state(s->request.of, row, state, logits, hidden, ask_out);
 }
 
 cdp_status cdp_schedule_home(cdp_schedule *all, const cdp_row *row, const float *logits) {

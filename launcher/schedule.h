@@ -35,8 +35,10 @@ typedef struct cdp_request {
     const cdp_tap_set *taps; /* states that home rows bring along (kernels/step.h); copied; NULL: none */
     int head;                /* CDP_HEAD_ bits of how they are turned into logits */
     /* The logits of a state of a home row, from the last one to the shallowest; before on_logits of this row.
-     * *ask_out may name a state that is to come, or to come again. NULL: nobody looks. */
-    cdp_status (*on_state)(void *of, const cdp_row *row, int state, const float *logits, int *ask_out);
+     * hidden: the state itself, (hidden) f32, where CDP_HEAD_HIDDEN asks for it. *ask_out may name a state
+     * that is to come, or to come again. NULL: nobody looks. */
+    cdp_status (*on_state)(void *of, const cdp_row *row, int state, const float *logits, const float *hidden,
+                           int *ask_out);
     /* A row's logits, (vocab) f32, in the order of positions: the last ones that came of it, which where
      * states are tapped need not be the model's. Of the newest row: the token that comes next in *next_out,
      * or leave CDP_NO_TOKEN there to end the sequence. */
@@ -69,7 +71,7 @@ void cdp_schedule_next(cdp_schedule *schedule, cdp_step *step);
 
 /* A state of a home row: its logits go to the request, which may ask for more. */
 cdp_status cdp_schedule_state(cdp_schedule *schedule, const cdp_row *row, int state, const float *logits,
-                              int *ask_out);
+                              const float *hidden, int *ask_out);
 
 /* A row has come home: its logits go to the request, which may name the next token. Rows come in the order
  * of steps and, within a step, of rows. CDP_INTERNAL for a row that nobody awaits. */

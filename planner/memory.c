@@ -15,6 +15,7 @@ enum {
     COMMAND_BYTES = 24, /* of one cdp_kv_command (kernels/step.h) */
     TAP_INTS = 8,       /* int32 of a tapped row: where it lies, host and device, and whose it is */
     KEPT_ROWS = 3,      /* of logits: two of a sequence while its layers are compared; some wait for a slot */
+    KEPT_STATES = 2,    /* of all its layers, where hidden rows are compared; as above */
 };
 
 /* Card and run are range checked; a sum that overflows all the same is larger than any memory. */
@@ -159,8 +160,11 @@ static uint64_t taps_bytes(const cdp_model_card *card, const cdp_run_shape *run)
     const uint64_t row = mul((uint64_t)card->hidden, cdp_dtype_bytes(cdp_hidden_dtype(run)));
     const uint64_t gathered = placed(run, mul(CDP_HOME_ROWS, row)),
                    places = placed(run, CDP_HOME_ROWS * sizeof(int32_t)),
-                   kept = mul(KEPT_ROWS * (uint64_t)run->max_batch, f32s(1, (uint64_t)card->vocab));
-    return add(add(gathered, places), run->on_gpu ? 0 : kept);
+                   kept = mul(KEPT_ROWS * (uint64_t)run->max_batch, f32s(1, (uint64_t)card->vocab)),
+                   states = mul(KEPT_STATES * (uint64_t)run->max_batch,
+                                f32s((uint64_t)run->n_taps + 1, (uint64_t)card->hidden)),
+                   at_home = mul(CDP_HOME_ROWS, row);
+    return add(add(gathered, places), run->on_gpu ? 0 : add(add(kept, states), at_home));
 }
 
 /* Tiles of the matrix unit take 16 rows and 32 values of each. The head may have more rows than a step. */

@@ -84,7 +84,8 @@ typedef struct cdp_scratch_bytes {
     uint64_t step;   /* step arrays and KV commands of every slot; block tables */
     uint64_t load;   /* staging of the reader threads while loading; on a GPU it is the host's */
     uint64_t taps;   /* rank 0, where states are tapped: the head's gathered rows and their places; on the CPU
-                      * also the rows of logits (vocab) f32 that each sequence may keep */
+                      * also those rows at home, and what each sequence may keep: rows of logits (vocab) f32,
+                      * hidden rows (n_taps + 1, hidden) f32 */
     uint64_t total;
 } cdp_scratch_bytes;
 cdp_scratch_bytes cdp_scratch(const cdp_model_card *card, const cdp_run_shape *run, bool has_vocab);

@@ -15,6 +15,8 @@ struct cdp_vocab {
     float *host;    /* (CDP_HOME_ROWS, vocab), memory the device copies to by itself */
     void *gathered; /* device, (CDP_HOME_ROWS, hidden): tapped rows, from where they lie; NULL without taps */
     int32_t *at;    /* device, (CDP_HOME_ROWS) */
+    void *hidden;   /* (CDP_HOME_ROWS, hidden), as `host`: tapped rows as they are; NULL without taps */
+    float *row;     /* (hidden) one of them as f32 */
 };
 
 static cdp_status open_weight(cdp_vocab *vocab, cdp_tensor *out, cdp_role role, cdp_dtype dtype,
@@ -47,7 +49,11 @@ static cdp_status open_gather(cdp_vocab *vocab, const cdp_run_shape *run) {
     const cdp_shape *shape = cdp_stage_shape(vocab->stage);
     const uint64_t row_bytes = (uint64_t)shape->hidden * cdp_dtype_bytes(shape->hidden_dtype);
     CDP_TRY(cdp_device_alloc(vocab->device, &vocab->gathered, CDP_HOME_ROWS * row_bytes));
-    return cdp_device_alloc(vocab->device, (void **)&vocab->at, CDP_HOME_ROWS * sizeof *vocab->at);
+    CDP_TRY(cdp_device_alloc(vocab->device, (void **)&vocab->at, CDP_HOME_ROWS * sizeof *vocab->at));
+    vocab->row = calloc((size_t)shape->hidden, sizeof *vocab->row);
+    if (vocab->row == NULL)
+        return cdp_fail(CDP_SYSTEM, "no memory for a hidden row");
+    return cdp_device_host_alloc(vocab->device, &vocab->hidden, CDP_HOME_ROWS * row_bytes);
 }
 
 cdp_status cdp_vocab_open(cdp_vocab **out, cdp_device *device, const cdp_model_card *card,
@@ -81,6 +87,8 @@ done:
 void cdp_vocab_close(cdp_vocab *vocab) {
     if (vocab == NULL)
         return;
+    free(vocab->row);
+    cdp_device_host_free(vocab->device, vocab->hidden);
     cdp_device_host_free(vocab->device, vocab->host);
     cdp_device_free(vocab->device, vocab->at);
     cdp_device_free(vocab->device, vocab->gathered);
@@ -126,9 +134,21 @@ cdp_status cdp_vocab_logits(cdp_vocab *vocab, void *rows, const int32_t *at, int
     const void *together;
     *logits_out = vocab->host;
     CDP_TRY(gather(vocab, rows, at, n_rows, &together));
+    if (head & CDP_HEAD_HIDDEN)
+        CDP_TRY(cdp_device_copy_out(vocab->device, vocab->hidden, together,
+                                    (uint64_t)n_rows * (uint64_t)shape->hidden *
+                                        cdp_dtype_bytes(shape->hidden_dtype)));
     CDP_TRY(cdp_device_ops(vocab->device)
                 ->logits(vocab->device, shape, weights, together, n_rows, cdp_stage_buffers(vocab->stage),
                          vocab->normed, vocab->logits));
     return cdp_device_copy_out(vocab->device, vocab->host, vocab->logits,
                                (uint64_t)n_rows * (uint64_t)shape->vocab * sizeof(float));
+}
+
+const float *cdp_vocab_hidden(cdp_vocab *vocab, int i) {
+    const cdp_shape *shape = cdp_stage_shape(vocab->stage);
+    const size_t width = (size_t)shape->hidden;
+    for (size_t k = 0; k < width; k++)
+        vocab->row[k] = cdp_load(vocab->hidden, shape->hidden_dtype, (size_t)i * width + k);
+    return vocab->row;
 }

@@ -25,7 +25,11 @@ cdp_status cdp_vocab_embed(cdp_vocab *vocab, const cdp_step_view *step);
 /* Queue: n_rows (<= CDP_HOME_ROWS) of the hidden rows that begin at `rows`, those at the places `at` (n_rows)
  * -> logits on the host, (n_rows, vocab) f32, there when an event recorded after this call is reached. head:
  * the CDP_HEAD_ bits of kernels/step.h, 0 for the model's own way. Places that do not follow each other come
- * only in runs that are planned with taps. `at` must stay as it is until then; *logits_out belongs to the
- * vocab and lasts until the next call. */
+ * only in runs that are planned with taps, and so does CDP_HEAD_HIDDEN. `at` must stay as it is until then;
+ * *logits_out belongs to the vocab and lasts until the next call. */
 cdp_status cdp_vocab_logits(cdp_vocab *vocab, void *rows, const int32_t *at, int n_rows, int head,
                             const float **logits_out);
+
+/* Hidden row i of the last call whose head had CDP_HEAD_HIDDEN, once that event is reached: (hidden) f32 on
+ * the host. It belongs to the vocab and lasts until this or cdp_vocab_logits is called again. */
+const float *cdp_vocab_hidden(cdp_vocab *vocab, int i);

@@ -54,6 +54,8 @@ static const struct member {
     {"tap_window", OPTION, "tap-window", ANY},
     {"cd_method", OPTION, "cd-method", ANY},
     {"cd_p", OPTION, "cd-p", ANY},
+    {"cd_consistency", OPTION, "cd-consistency", ANY},
+    {"cd_decay", OPTION, "cd-decay", ANY},
     {"cd_entropy_top_k", OPTION, "cd-entropy-top-k", ANY},
     {"cd_lazy", OPTION, "cd-lazy", ANY},
     {"dola_layers", OPTION, "dola-layers", ANY},

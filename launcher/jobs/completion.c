@@ -130,9 +130,10 @@ static cdp_status on_logits(void *of, const cdp_row *row, const float *logits, i
     return keep_fault(of, draw(of, row, logits, next_out));
 }
 
-static cdp_status on_state(void *of, const cdp_row *row, int state, const float *logits, int *ask_out) {
+static cdp_status on_state(void *of, const cdp_row *row, int state, const float *logits, const float *hidden,
+                           int *ask_out) {
     const cdp_completion *c = of;
-    cdp_choice_state(c->choice, row->position + 1, state, logits, ask_out);
+    cdp_choice_state(c->choice, row->position + 1, state, logits, hidden, ask_out);
     return CDP_OK;
 }
 

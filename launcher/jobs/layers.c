@@ -74,12 +74,19 @@ void cdp_write_token_text(FILE *to, const cdp_tokenizer *tokenizer, int32_t toke
 
 typedef void (*write_cell)(FILE *to, const cdp_completion *c, size_t at);
 
-static void write_nats(FILE *to, const cdp_completion *c, size_t at) {
-    const float nats = cdp_choice_log(c->choice)->nats[at];
-    if (isnan(nats))
+static void write_real(FILE *to, float value) {
+    if (isnan(value))
         fputs("null", to);
     else
-        fprintf(to, "%.7g", (double)nats);
+        fprintf(to, "%.7g", (double)value);
+}
+
+static void write_nats(FILE *to, const cdp_completion *c, size_t at) {
+    write_real(to, cdp_choice_log(c->choice)->nats[at]);
+}
+
+static void write_cosine(FILE *to, const cdp_completion *c, size_t at) {
+    write_real(to, cdp_choice_log(c->choice)->cosines[at]);
 }
 
 static void write_argmax(FILE *to, const cdp_completion *c, size_t at) {
@@ -118,6 +125,8 @@ void cdp_write_layers(FILE *to, const cdp_completion *c) {
     if (c->request.decoding->entropy_top_k > 0)
         fprintf(to, ", \"entropy_top_k\": %d", c->request.decoding->entropy_top_k);
     write_table(to, c, "layer_entropies", write_nats);
+    if (log->cosines != NULL)
+        write_table(to, c, "layer_cosines", write_cosine);
     write_table(to, c, "all_layer_tokens", write_argmax_text);
     write_table(to, c, "all_layer_token_ids", write_argmax);
     fputs(", \"generated_text\": ", to);

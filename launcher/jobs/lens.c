@@ -81,13 +81,14 @@ static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
     return take_room(job);
 }
 
-static cdp_status on_state(void *of, const cdp_row *row, int state, const float *logits, int *ask_out) {
+static cdp_status on_state(void *of, const cdp_row *row, int state, const float *logits, const float *hidden,
+                           int *ask_out) {
     lens_job *job = of;
     cdp_lens *lens = &job->lens;
     const int vocab = lens->run->card->vocab;
     const cdp_certainty c = cdp_certainty_of(logits, vocab);
     const size_t at = (size_t)row->position * (size_t)lens->n_layers + (size_t)job->column[state - 1];
-    (void)ask_out;
+    (void)hidden, (void)ask_out;
     if (c.argmax < 0)
         return cdp_fail(CDP_BAD_DATA, "non-finite logits at position %d, layer %d", row->position, state - 1);
     lens->argmax[at] = c.argmax;

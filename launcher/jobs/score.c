@@ -142,10 +142,11 @@ static cdp_status take_row(score_job *job, int position, const float *logits) {
 }
 
 /* The model's own row and those of the layers below it, each to its table. */
-static cdp_status on_state(void *of, const cdp_row *row, int state, const float *logits, int *ask_out) {
+static cdp_status on_state(void *of, const cdp_row *row, int state, const float *logits, const float *hidden,
+                           int *ask_out) {
     score_job *job = of;
     const int n_layers = job->run->card->n_layers;
-    (void)ask_out;
+    (void)hidden, (void)ask_out;
     if (state == n_layers) {
         CDP_TRY(take_row(job, row->position, logits));
         if (job->logits != NULL)

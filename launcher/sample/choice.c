@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "launcher/sample/consistency.h"
 #include "launcher/sample/entropy.h"
 #include "launcher/sample/sampler.h"
 
@@ -24,9 +25,26 @@ struct cdp_choice {
     int selected;
     double most; /* DoLa: divergence of `early` */
     cdp_layer_walk walk;
+    cdp_consistency consistency; /* open for CDP_CD_CONSISTENCY, else zeroed */
     cdp_layer_log log;
     bool has_log;
 };
+
+static bool is_consistency(const cdp_decoding *a) {
+    return a->kind == CDP_DECODING_CONSERVATIVE && a->method.rule == CDP_CD_CONSISTENCY;
+}
+
+/* What only CDP_CD_CONSISTENCY needs. */
+static cdp_status open_consistency(cdp_choice *d, size_t max_tokens) {
+    const cdp_decoding *a = d->decoding;
+    if (!is_consistency(a))
+        return CDP_OK;
+    CDP_TRY(cdp_consistency_open(&d->consistency, a->n_taps + 1, a->hidden, a->weight, a->decay));
+    if (!d->has_log)
+        return CDP_OK;
+    d->log.cosines = calloc(max_tokens * (size_t)a->n_layers, sizeof *d->log.cosines);
+    return d->log.cosines != NULL ? CDP_OK : cdp_fail(CDP_SYSTEM, "no memory for the layers' cosines");
+}
 
 cdp_status cdp_choice_open(cdp_choice **out, const cdp_decoding *decoding, uint64_t seed, const char *id,
                            int max_tokens, bool has_log) {
@@ -50,13 +68,19 @@ cdp_status cdp_choice_open(cdp_choice **out, const cdp_decoding *decoding, uint6
         cdp_choice_close(d);
         return cdp_fail(CDP_SYSTEM, "no memory for the layers of %d tokens", max_tokens);
     }
-    *out = d;
-    return CDP_OK;
+    const cdp_status st = open_consistency(d, n);
+    if (st == CDP_OK)
+        *out = d;
+    else
+        cdp_choice_close(d);
+    return st;
 }
 
 void cdp_choice_close(cdp_choice *d) {
     if (d == NULL)
         return;
+    cdp_consistency_close(&d->consistency);
+    free(d->log.cosines);
     free(d->log.argmax);
     free(d->log.nats);
     free(d->log.selected);
@@ -81,6 +105,8 @@ static void begin_row(cdp_choice *d, const float *logits) {
     for (int i = 0; d->has_log && i < d->log.n_layers; i++) {
         d->log.nats[first + (size_t)i] = NAN;
         d->log.argmax[first + (size_t)i] = -1;
+        if (d->log.cosines != NULL)
+            d->log.cosines[first + (size_t)i] = NAN;
     }
 }
 
@@ -110,20 +136,46 @@ static void settle(cdp_choice *d, int64_t position, int state, const float *logi
         *ask_out = d->asked = d->selected + 1;
 }
 
+/* The layer of `state`, judged beside those above it. */
+static void compare(cdp_choice *d, int state, const float *logits, const float *hidden, double nats,
+                    int *ask_out) {
+    const cdp_decoding *a = d->decoding;
+    cdp_consistency *c = &d->consistency;
+    const bool ends = c->n_rows == a->n_taps;
+    const double share = cdp_nats_normalised(nats, a->entropy_top_k > 0 ? a->entropy_top_k : a->vocab);
+    const int depth = cdp_consistency_add(c, hidden, share, ends);
+    if (depth == CDP_DEPTH_UNKNOWN)
+        return;
+    d->selected = a->n_layers - 1 - depth;
+    if (d->selected + 1 == state && state != d->kept_state)
+        keep(d, state, logits);
+    else if (ends && d->selected + 1 != d->kept_state)
+        *ask_out = d->asked = d->selected + 1;
+    const size_t last = ((size_t)d->log.n_tokens + 1) * (size_t)a->n_layers - 1;
+    for (int i = 0; d->has_log && i < c->n_judged; i++)
+        d->log.cosines[last - (size_t)i] = (float)c->cosines[i];
+}
+
 /* Conservative Dynamic, the layer of `state`. Layers below the walk's end are only noted. */
-static void walk(cdp_choice *d, int64_t position, int state, const float *logits, int *ask_out) {
+static void walk(cdp_choice *d, int64_t position, int state, const float *logits, const float *hidden,
+                 int *ask_out) {
     const cdp_decoding *a = d->decoding;
     const int layer = state - 1, last = a->n_layers - 1;
     const double nats = look_at(d, layer, logits);
     if (layer == last) {
         const bool stays = cdp_random_unit(d->seed, d->id, position, PURPOSE_SHARE) >= a->p;
         cdp_walk_start(&d->walk, a->n_layers, a->window);
-        d->is_settled = stays;
-        if (!stays && a->method.rule == CDP_CD_LAST && a->n_taps > 0)
+        cdp_consistency_start(&d->consistency);
+        d->is_settled = stays || a->n_taps == 0;
+        if (!stays && a->method.rule == CDP_CD_LAST)
             return; /* its one layer follows */
     }
     if (d->is_settled)
         return;
+    if (a->method.rule == CDP_CD_CONSISTENCY) {
+        compare(d, state, logits, hidden, nats, ask_out);
+        return;
+    }
     if (a->method.rule == CDP_CD_LAST) {
         settle(d, position, state, logits, ask_out);
         return;
@@ -153,7 +205,8 @@ static void contrast(cdp_choice *d, int state, const float *logits) {
     }
 }
 
-void cdp_choice_state(cdp_choice *d, int64_t position, int state, const float *logits, int *ask_out) {
+void cdp_choice_state(cdp_choice *d, int64_t position, int state, const float *logits, const float *hidden,
+                      int *ask_out) {
     if (state == d->asked) {
         keep(d, state, logits);
         d->asked = NO_STATE;
@@ -162,7 +215,7 @@ void cdp_choice_state(cdp_choice *d, int64_t position, int state, const float *l
     if (state == d->decoding->n_layers)
         begin_row(d, logits);
     if (d->decoding->kind == CDP_DECODING_CONSERVATIVE)
-        walk(d, position, state, logits, ask_out);
+        walk(d, position, state, logits, hidden, ask_out);
     else if (d->decoding->kind == CDP_DECODING_DOLA)
         contrast(d, state, logits);
 }

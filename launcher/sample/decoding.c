@@ -35,7 +35,13 @@ static cdp_status settle_conservative(cdp_decoding *out, const cdp_options *o) {
         return cdp_fail(CDP_USAGE, "--cd-method is \"%s\", which is none of its methods", o->cd_method);
     CDP_TRY(take_window(out, o->tap_window));
     CDP_TRY(take_entropy(out, o->cd_entropy_top_k));
+    if (out->method.rule == CDP_CD_CONSISTENCY && o->cd_lazy)
+        return cdp_fail(CDP_USAGE,
+                        "--cd-lazy goes on while the entropy falls, and --cd-method consistency looks "
+                        "at all layers: leave one of them out");
     out->p = o->cd_p;
+    out->weight = o->cd_consistency;
+    out->decay = o->cd_decay;
     cdp_layer_walk walk;
     cdp_walk_start(&walk, out->n_layers, out->window);
     int lowest = walk.lowest, highest = last - 1;
@@ -46,7 +52,7 @@ static cdp_status settle_conservative(cdp_decoding *out, const cdp_options *o) {
     for (int layer = lowest; layer <= highest; layer++)
         if (layer < last) /* the last one comes home anyway */
             cdp_taps_add(&out->taps, layer + 1);
-    out->head = o->cd_lazy ? CDP_HEAD_LAZY : 0;
+    out->head = o->cd_lazy ? CDP_HEAD_LAZY : out->method.rule == CDP_CD_CONSISTENCY ? CDP_HEAD_HIDDEN : 0;
     return CDP_OK;
 }
 
@@ -64,7 +70,7 @@ static cdp_status settle_dola(cdp_decoding *out, const cdp_options *o, bool is_t
 cdp_status cdp_decoding_settle(cdp_decoding *out, const char *word, const cdp_options *options,
                                const cdp_model_card *card) {
     char shown[64];
-    *out = (cdp_decoding){.n_layers = card->n_layers, .vocab = card->vocab};
+    *out = (cdp_decoding){.n_layers = card->n_layers, .vocab = card->vocab, .hidden = card->hidden};
     if (strcmp(word, "conservative-dynamic") == 0) {
         out->kind = CDP_DECODING_CONSERVATIVE;
         CDP_TRY(settle_conservative(out, options));
@@ -80,12 +86,16 @@ cdp_status cdp_decoding_settle(cdp_decoding *out, const char *word, const cdp_op
 }
 
 void cdp_decoding_say(const cdp_decoding *d, double repetition_penalty) {
-    char entropy[64] = "";
+    char entropy[64] = "", consistency[64] = "";
     if (d->entropy_top_k > 0)
         snprintf(entropy, sizeof entropy, ", entropy of the %d likeliest tokens", d->entropy_top_k);
+    if (d->method.rule == CDP_CD_CONSISTENCY)
+        snprintf(consistency, sizeof consistency, ", consistency %g, decay %g", d->weight, d->decay);
     if (d->kind == CDP_DECODING_CONSERVATIVE)
-        cdp_note("decoding: conservative-dynamic, %d of the %d layers below the last are looked at, p %g%s%s",
-                 d->n_taps, d->n_layers - 1, d->p, entropy, d->head & CDP_HEAD_LAZY ? ", lazily" : "");
+        cdp_note(
+            "decoding: conservative-dynamic, %d of the %d layers below the last are looked at, p %g%s%s%s",
+            d->n_taps, d->n_layers - 1, d->p, entropy, consistency,
+            d->head & CDP_HEAD_LAZY ? ", lazily" : "");
     if (d->kind != CDP_DECODING_DOLA)
         return;
     cdp_note("decoding: dola, %d early layer%s, relative_top %g, js %s, %s norm", d->n_taps,

@@ -22,7 +22,7 @@ typedef enum cdp_decoding_kind {
 
 typedef struct cdp_decoding {
     cdp_decoding_kind kind;
-    int n_layers, vocab;
+    int n_layers, vocab, hidden;
     cdp_tap_set taps; /* what its home rows bring along */
     int n_taps;
     int head;             /* CDP_HEAD_ bits */
@@ -30,6 +30,8 @@ typedef struct cdp_decoding {
     int window;
     int entropy_top_k; /* logits that a layer's entropy is of, up to vocab; 0: all */
     double p;          /* share of tokens that may leave the last layer */
+    double weight;     /* CDP_CD_CONSISTENCY: what consistency counts against entropy, */
+    double decay;      /* and what each layer counts in the reference against the one above it */
     double relative_top;
     cdp_dola_js js;
 } cdp_decoding;
@@ -48,6 +50,7 @@ typedef struct cdp_layer_log {
     int32_t *selected; /* (n_tokens) layer, or DoLa's state, whose row was used */
     float *nats;       /* (n_tokens, n_layers) of all logits, or of the entropy_top_k largest */
     int32_t *argmax;   /* (n_tokens, n_layers) */
+    float *cosines;    /* (n_tokens, n_layers) with the reference; NULL but for CDP_CD_CONSISTENCY */
 } cdp_layer_log;
 
 typedef struct cdp_choice cdp_choice;
@@ -59,8 +62,9 @@ cdp_status cdp_choice_open(cdp_choice **out, const cdp_decoding *decoding, uint6
 void cdp_choice_close(cdp_choice *choice); /* NULL is fine */
 
 /* The logits (vocab) of one state of the row whose token will stand at `position`, from the last state down;
- * *ask_out as in cdp_request. */
-void cdp_choice_state(cdp_choice *choice, int64_t position, int state, const float *logits, int *ask_out);
+ * hidden and *ask_out as in cdp_request. */
+void cdp_choice_state(cdp_choice *choice, int64_t position, int state, const float *logits,
+                      const float *hidden, int *ask_out);
 
 /* The row to draw from, once nothing more of it comes; it lasts until the next state. Notes the choice. */
 const float *cdp_choice_row(cdp_choice *choice);

@@ -45,11 +45,12 @@ bool cdp_cd_method_of(cdp_cd_method *out, const char *word) {
         const char *word;
         cdp_cd_method method;
     } methods[] = {
-        {"trough", {CDP_CD_TROUGH, 0}},     {"random-after", {CDP_CD_RANDOM_AFTER, 0}},
-        {"trough-m1", {CDP_CD_TROUGH, -1}}, {"trough-m2", {CDP_CD_TROUGH, -2}},
-        {"trough-p1", {CDP_CD_TROUGH, 1}},  {"trough-p2", {CDP_CD_TROUGH, 2}},
-        {"last-m1", {CDP_CD_LAST, -1}},     {"last-m2", {CDP_CD_LAST, -2}},
-        {"last-m4", {CDP_CD_LAST, -4}},     {"last-m8", {CDP_CD_LAST, -8}},
+        {"trough", {CDP_CD_TROUGH, 0}},           {"random-after", {CDP_CD_RANDOM_AFTER, 0}},
+        {"trough-m1", {CDP_CD_TROUGH, -1}},       {"trough-m2", {CDP_CD_TROUGH, -2}},
+        {"trough-p1", {CDP_CD_TROUGH, 1}},        {"trough-p2", {CDP_CD_TROUGH, 2}},
+        {"last-m1", {CDP_CD_LAST, -1}},           {"last-m2", {CDP_CD_LAST, -2}},
+        {"last-m4", {CDP_CD_LAST, -4}},           {"last-m8", {CDP_CD_LAST, -8}},
+        {"consistency", {CDP_CD_CONSISTENCY, 0}},
     };
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++)
         if (strcmp(methods[i].word, word) == 0) {

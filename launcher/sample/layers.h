@@ -33,6 +33,7 @@ typedef enum cdp_cd_rule {
     CDP_CD_TROUGH,       /* the walk's layer, moved by `shift` (deeper where above 0) */
     CDP_CD_RANDOM_AFTER, /* a layer from the walk's to the last, all alike */
     CDP_CD_LAST,         /* the last layer moved by `shift`; no walk */
+    CDP_CD_CONSISTENCY,  /* of all layers the best by entropy and direction (consistency.h); no walk */
 } cdp_cd_rule;
 
 typedef struct cdp_cd_method {
@@ -40,8 +41,9 @@ typedef struct cdp_cd_method {
     int shift;
 } cdp_cd_method;
 
-/* "trough", "trough-m1", ..., "random-after", "last-m1", ...: false for another word. */
+/* "trough", "trough-m1", ..., "random-after", "last-m1", ..., "consistency": false for another word. */
 bool cdp_cd_method_of(cdp_cd_method *out, const char *word);
 
-/* The layer to draw from: `chosen` is the walk's, u in [0, 1) decides where chance does. */
+/* The layer to draw from, unless it is CDP_CD_CONSISTENCY's: `chosen` is the walk's, u in [0, 1) decides
+ * where chance does. */
 int cdp_cd_layer(cdp_cd_method method, int chosen, int n_layers, double u);

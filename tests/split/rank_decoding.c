@@ -1,7 +1,7 @@
-/* rank_decoding FOLDER OPTIONS: every line of FOLDER/conservative.jsonl and dola.jsonl at once through a real
- * ring, each with its own way of decoding and plain sequences between them; tokens, layers and entropies
- * against exact arithmetic. Prints one line of figures with a number that is the same for any number of
- * ranks; ends with 1 and a line where something differs. Options are those of cdpipe.
+/* rank_decoding FOLDER OPTIONS: every line of FOLDER/conservative.jsonl, consistency.jsonl and dola.jsonl at
+ * once through a real ring, each with its own way of decoding and plain sequences between them; tokens,
+ * layers and entropies against exact arithmetic. Prints one line of figures with a number that is the same
+ * for any number of ranks; ends with 1 and a line where something differs. Options are those of cdpipe.
  *
  * A step whose margin is below what f32 can tell apart may go either way; from there on the sequence has
  * another context, so its reading ends.
@@ -16,7 +16,7 @@
 #include "planner/json.h"
 
 enum { MAX_PLAYERS = 512, MAX_BATCH = 7, MAX_IDS = 128 };
-static const double margin = 2e-3, most_error = 1e-3;
+static const double margin = 2e-3, score_margin = 2e-4, most_error = 1e-3, most_cosine_error = 2e-5;
 
 typedef struct player {
     cJSON *line; /* NULL: plain company of the prompt */
@@ -103,6 +103,26 @@ static cdp_status add_conservative(cdp_run *run, cJSON *line) {
     return st;
 }
 
+/* Its line, and with p = 0 the same as plain decoding. */
+static cdp_status add_consistency(cdp_run *run, cJSON *line) {
+    cdp_options o = base;
+    char room[16];
+    cdp_status st;
+    take_conservative(&o, line, room);
+    o.cd_consistency = number(line, "consistency");
+    o.cd_decay = number(line, "decay");
+    o.cd_entropy_top_k = (int)number(line, "top_k");
+    add_player(run, line, "conservative-dynamic", &o, &st);
+    CDP_TRY(st);
+    player *plain = add_player(run, line, "standard", &o, &st);
+    CDP_TRY(st);
+    o.cd_p = 0;
+    player *stays = add_player(run, line, "conservative-dynamic", &o, &st);
+    stays->twin = n_players - 2;
+    stays->line = plain->line = NULL;
+    return st;
+}
+
 static cdp_status add_dola(cdp_run *run, cJSON *line) {
     cdp_options o = base;
     char room[256];
@@ -137,6 +157,7 @@ static cdp_status read_lines(cdp_run *run, const char *name, cdp_status (*add)(c
 static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
     (void)of;
     CDP_TRY(read_lines(run, "conservative.jsonl", add_conservative));
+    CDP_TRY(read_lines(run, "consistency.jsonl", add_consistency));
     CDP_TRY(read_lines(run, "dola.jsonl", add_dola));
     for (int i = 0; i < n_players; i++) {
         *n_tokens_out = players[i].limit > *n_tokens_out ? players[i].limit : *n_tokens_out;
@@ -152,7 +173,7 @@ static cdp_status differs(const player *p, int t, const char *what, double got, 
 /* How near the step came to another choice, as a share of the numbers that were compared. */
 static bool is_fragile(const player *p, int t) {
     if (at(p->line, "token_margin", t) < margin || at(p->line, "entropy_margin", t) < margin ||
-        at(p->line, "cut_margin", t) < margin)
+        at(p->line, "cut_margin", t) < margin || at(p->line, "score_margin", t) < score_margin)
         return true;
     const cJSON *js = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(p->line, "js"), t), *item;
     double most = 0;
@@ -172,6 +193,20 @@ static cdp_status check_entropies(const player *p, const cdp_layer_log *log, int
     return CDP_OK;
 }
 
+/* Every layer of the window was compared, and none below it. */
+static cdp_status check_cosines(const player *p, const cdp_layer_log *log, int t) {
+    const cJSON *want = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(p->line, "cosines"), t);
+    for (int i = 0; log->cosines != NULL && i < log->n_layers; i++) {
+        const double got = (double)log->cosines[t * log->n_layers + i];
+        const cJSON *item = cJSON_GetArrayItem(want, i);
+        const bool is_near =
+            cJSON_IsNull(item) ? isnan(got) : fabs(got - item->valuedouble) <= most_cosine_error;
+        if (!is_near)
+            return differs(p, t, "a cosine", got, item->valuedouble);
+    }
+    return CDP_OK;
+}
+
 static cdp_status check(const player *p) {
     const cdp_completion *c = &p->completion;
     if (p->twin >= 0 && players[p->twin].completion.logits_hash != c->logits_hash)
@@ -182,6 +217,7 @@ static cdp_status check(const player *p) {
     const char *layer = p->decoding.kind == CDP_DECODING_DOLA ? "chosen" : "selected_layers";
     for (int t = 0; t < c->n_tokens; t++) {
         CDP_TRY(check_entropies(p, log, t));
+        CDP_TRY(check_cosines(p, log, t));
         if (is_fragile(p, t)) {
             n_skipped += c->n_tokens - t;
             return CDP_OK;

@@ -15,7 +15,7 @@ enum { N_SEQUENCES = 32, MAX_BATCH = 5, MAX_PROMPT = 70, MAX_ANSWER = 40, ROUNDS
 
 typedef struct player {
     int32_t prompt[MAX_PROMPT];
-    int n_prompt, limit, n_answer, vocab;
+    int n_prompt, limit, n_answer, vocab, hidden;
     bool wants_all, has_ended;
     cdp_tap_set taps; /* some players look at states on the way, some of those lazily */
     int head;
@@ -46,9 +46,16 @@ static cdp_status on_logits(void *of, const cdp_row *row, const float *logits, i
 
 /* Every state that comes is part of the hash; a lazy reader goes on while bits of the logits say so, and now
  * and then asks for a state again. */
-static cdp_status on_state(void *of, const cdp_row *row, int state, const float *logits, int *ask_out) {
+static cdp_status on_state(void *of, const cdp_row *row, int state, const float *logits, const float *hidden,
+                           int *ask_out) {
     player *p = of;
     const uint64_t bits = cdp_logits_row_hash(logits, p->vocab);
+    const bool wants_hidden =
+        (p->head & CDP_HEAD_HIDDEN) != 0 && cdp_taps_count(&p->taps, 0, CDP_MAX_STATES) > 0;
+    if (wants_hidden && hidden == NULL)
+        return cdp_fail(CDP_INTERNAL, "state %d came without its hidden row", state);
+    if (wants_hidden)
+        p->states += cdp_logits_row_hash(hidden, p->hidden) * (uint64_t)(2 * state + 1);
     /* A sum: states of neighbouring rows may come in another order. */
     p->states += cdp_logits_hash_add(bits, (uint64_t)(state + 1) << 32 ^ (uint64_t)row->position);
     for (int next = state - 1; (p->head & CDP_HEAD_LAZY) != 0 && bits % 8 > 2 && next >= 0; next--)
@@ -76,20 +83,23 @@ static void draw_taps(test_random *r, player *p, int n_layers) {
         if (test_random_below(r, 2) == 0)
             cdp_taps_add(&p->taps, state);
     p->head = test_random_below(r, 4); /* CDP_HEAD_NO_NORM, CDP_HEAD_NO_SCALE */
+    if (test_random_below(r, 2) == 0)
+        p->head |= CDP_HEAD_HIDDEN;
     if (!p->wants_all && test_random_below(r, 2) == 0)
         p->head |= CDP_HEAD_LAZY;
 }
 
-static void draw_players(test_random *r, int vocab, int n_layers) {
+static void draw_players(test_random *r, const cdp_model_card *card) {
     for (int i = 0; i < N_SEQUENCES; i++) {
         player *p = &players[i];
-        p->vocab = vocab;
+        p->vocab = card->vocab;
+        p->hidden = card->hidden;
         p->n_prompt = 1 + test_random_below(r, MAX_PROMPT);
         p->wants_all = test_random_below(r, 3) == 0;
         p->limit = p->n_prompt + (p->wants_all ? 0 : 1 + test_random_below(r, MAX_ANSWER));
-        draw_taps(r, p, n_layers);
+        draw_taps(r, p, card->n_layers);
         for (int k = 0; k < p->n_prompt; k++)
-            p->prompt[k] = test_random_below(r, vocab);
+            p->prompt[k] = test_random_below(r, card->vocab);
     }
 }
 
@@ -163,7 +173,7 @@ static cdp_status play_alike(cdp_run *run) {
 
 static cdp_status work(cdp_run *run, void *of) {
     test_random r = {*(uint64_t *)of};
-    draw_players(&r, run->card->vocab, run->card->n_layers);
+    draw_players(&r, run->card);
     CDP_TRY(play_alone(run));
     for (int round = 0; round < ROUNDS; round++)
         CDP_TRY(play_together(run, &r, round));

@@ -60,6 +60,8 @@ static char *make_line(test_random *r, int i) {
     if (i % 4 == 3) /* layers of their own, between plain lines */
         fprintf(to, ",\"decoding\":\"conservative-dynamic\",\"tap_window\":%d,\"cd_p\":0.8,\"cd_lazy\":%s",
                 1 + test_random_below(r, 6), i % 8 == 3 ? "true" : "false");
+    if (i % 8 == 7)
+        fprintf(to, ",\"cd_method\":\"consistency\",\"cd_consistency\":0.3,\"cd_decay\":0.%d", i % 10);
     if (i % 9 == 4)
         fputs(",\"decoding\":\"dola\",\"dola_layers\":\"high\"", to);
     fputs(i == 11 ? ",\"temprature\":1}" : is_openai ? "}}" : "}", to);

@@ -6,6 +6,7 @@
  * out or applied to DoLa's bare rows, a scale on rows that have none, K = 0 or p = 0 that is not plain
  * decoding bit for bit, a lazy walk that sees something else than the full one.
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -37,8 +38,8 @@ static unsigned long long play(int np, const char *name, const char *map, const 
                &n_compared, &n_skipped, &saw) != 4)
         fail_msg("%s, np %d: exit %d, %s%s", name, np, run->exit_code, run->out, run->err);
     print_message("    %s: %s", name, run->out);
-    assert_int_equal(n_sequences, 114);
-    assert_true(n_compared > 1500); /* the rest comes too near to another choice */
+    assert_int_equal(n_sequences, 177);
+    assert_true(n_compared > 1750); /* the rest comes too near to another choice */
     test_run_close(run);
     return saw;
 }
@@ -156,6 +157,66 @@ static void test_entropy_top_k(void **state) {
     cJSON_Delete(one);
 }
 
+/* The score of a layer by the fields. */
+static double score_of(const cJSON *json, int t, int layer, double weight, int vocab) {
+    const cJSON *nats = cJSON_GetArrayItem(golden_get(json, "layer_entropies"), t),
+                *cosines = cJSON_GetArrayItem(golden_get(json, "layer_cosines"), t);
+    return weight * cJSON_GetArrayItem(cosines, layer)->valuedouble -
+           (1 - weight) * cJSON_GetArrayItem(nats, layer)->valuedouble / log(vocab);
+}
+
+/* Hidden rows in bf16: the choice is the best by the fields beside it, and the same on any number of ranks.
+ */
+static void test_consistency(void **state) {
+    (void)state;
+    static const char *const decays[] = {"0", "0.75"};
+    for (int i = 0; i < 2; i++) {
+        const char *words[] = {"--model",
+                               test_path("examples/shakespeare"),
+                               "--prompt",
+                               "JULIET:\n",
+                               "--max-new-tokens",
+                               "12",
+                               "--temperature",
+                               "0",
+                               "--dtype",
+                               "bf16",
+                               "--tap-window",
+                               "6",
+                               "--decoding",
+                               "conservative-dynamic",
+                               "--cd-method",
+                               "consistency",
+                               "--cd-consistency",
+                               "0.4",
+                               "--cd-decay",
+                               decays[i],
+                               NULL};
+        cJSON *json = golden_run(1, words);
+        const cJSON *selected = golden_get(json, "selected_layers");
+        int n_left = 0;
+        for (int t = 0; t < cJSON_GetArraySize(selected); t++) {
+            const int layer = cJSON_GetArrayItem(selected, t)->valueint;
+            n_left += layer < 7;
+            for (int other = 1; other < 8; other++)
+                assert_true(score_of(json, t, other, 0.4, 2048) < score_of(json, t, layer, 0.4, 2048) + 1e-6);
+            const cJSON *cosines = cJSON_GetArrayItem(golden_get(json, "layer_cosines"), t);
+            assert_true(cJSON_IsNull(cJSON_GetArrayItem(cosines, 0))); /* below the window */
+            assert_true(i > 0 || cJSON_GetArrayItem(cosines, 7)->valuedouble == 1);
+        }
+        assert_true(n_left > 0);
+        for (int np = 2; np <= 3; np++) {
+            cJSON *more = golden_run(np, words);
+            static const char *const same[] = {"selected_layers", "layer_entropies", "layer_cosines",
+                                               "token_ids", "logits_hash"};
+            for (size_t k = 0; k < sizeof same / sizeof same[0]; k++)
+                assert_true(cJSON_Compare(golden_get(json, same[k]), golden_get(more, same[k]), true));
+            cJSON_Delete(more);
+        }
+        cJSON_Delete(json);
+    }
+}
+
 /* A line a token on stderr, and the text alone on stdout. */
 static void test_verbose(void **state) {
     (void)state;
@@ -179,7 +240,8 @@ static void refuse(const char *option, const char *value, const char *message) {
     test_run *run = test_run_open(30.0);
     test_run_add(run, CDPIPE_BIN, "--device", "cpu", "--model",
                  test_path("tests/golden/models/llama-tied-rope3"), "--prompt-ids", "5,6", "--decoding",
-                 option[2] == 'd' ? "dola" : "conservative-dynamic", option, value, NULL);
+                 option[2] == 'd' ? "dola" : "conservative-dynamic", option, value,
+                 strstr(message, "looks at all layers") != NULL ? "--cd-lazy" : NULL, NULL);
     test_run_go(run);
     assert_int_equal(run->exit_code, 64);
     if (strstr(run->err, message) == NULL)
@@ -194,6 +256,9 @@ static void test_refusals(void **state) {
     refuse("--tap-window", "some", "expected all or 0 to");
     refuse("--cd-entropy-top-k", "1", "expected 0 (all tokens) or at least 2");
     refuse("--cd-method", "trough-m9", "trough-m2");
+    refuse("--cd-method", "consistency", "--cd-method consistency looks at all layers");
+    refuse("--cd-consistency", "1.5", "from 0 to 1");
+    refuse("--cd-decay", "-0.1", "from 0 to 1");
 }
 
 int main(void) {
@@ -202,6 +267,7 @@ int main(void) {
         cmocka_unit_test(test_families),
         cmocka_unit_test(test_fields),
         cmocka_unit_test(test_entropy_top_k),
+        cmocka_unit_test(test_consistency),
         cmocka_unit_test(test_verbose),
         cmocka_unit_test(test_refusals),
     };

@@ -69,6 +69,11 @@ static void test_own_form(void **state) {
     assert_string_equal(line.options.cd_method, "trough-m1");
     assert_true(line.options.cd_p == 0.5 && line.options.cd_lazy && line.options.cd_entropy_top_k == 20);
     cdp_line_close(&line);
+    accepted(&line, "{\"prompt\":\"x\",\"decoding\":\"conservative-dynamic\",\"cd_method\":\"consistency\","
+                    "\"cd_consistency\":0.25,\"cd_decay\":1}");
+    assert_string_equal(line.options.cd_method, "consistency");
+    assert_true(line.options.cd_consistency == 0.25 && line.options.cd_decay == 1);
+    cdp_line_close(&line);
     accepted(&line, "{\"prompt_ids\":[1,2],\"stop\":null,\"temperature\":null}");
     assert_false(line.names_decoding);
     assert_string_equal(line.id, "7"); /* its number */

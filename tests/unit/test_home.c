@@ -76,6 +76,32 @@ static void test_every_state_once(void **state) {
     cdp_home_close(&home);
 }
 
+/* Slot 0 wants its hidden rows along, the last state's as well: that parts no block. */
+static void test_hidden_rows_part_nothing(void **state) {
+    (void)state;
+    cdp_home home;
+    const int bare = CDP_HEAD_NO_NORM | CDP_HEAD_HIDDEN;
+    open_home(&home, CDP_HEAD_HIDDEN, 0);
+    assert_true(cdp_home_next(&home));
+    assert_int_equal(home.n_block, 10);
+    assert_int_equal(home.head, CDP_HEAD_HIDDEN);
+    assert_false(cdp_home_next(&home));
+    cdp_home_close(&home);
+    open_home(&home, 0, bare);
+    assert_true(cdp_home_next(&home));
+    assert_int_equal(home.n_block, 8);
+    assert_int_equal(home.head, CDP_HEAD_HIDDEN); /* the last state of slot 2 */
+    assert_true(cdp_home_next(&home));
+    assert_int_equal(home.n_block, 2);
+    assert_int_equal(home.head, bare);
+    assert_false(cdp_home_next(&home));
+    cdp_home_close(&home);
+    open_home(&home, 0, 0);
+    assert_true(cdp_home_next(&home));
+    assert_int_equal(home.head, 0);
+    cdp_home_close(&home);
+}
+
 /* Early states of slot 0 go through the head without its norm: in a block of their own, and in order. */
 static void test_heads_do_not_mix(void **state) {
     (void)state;
@@ -164,11 +190,9 @@ static void test_no_home_rows(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_state_once),
-        cmocka_unit_test(test_heads_do_not_mix),
-        cmocka_unit_test(test_lazy_rows_wait_for_their_reader),
-        cmocka_unit_test(test_blocks_are_cut),
-        cmocka_unit_test(test_no_home_rows),
+        cmocka_unit_test(test_every_state_once), cmocka_unit_test(test_hidden_rows_part_nothing),
+        cmocka_unit_test(test_heads_do_not_mix), cmocka_unit_test(test_lazy_rows_wait_for_their_reader),
+        cmocka_unit_test(test_blocks_are_cut),   cmocka_unit_test(test_no_home_rows),
     };
     return cmocka_run_group_tests_name("home", tests, NULL, NULL);
 }

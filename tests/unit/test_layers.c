@@ -277,7 +277,7 @@ static void check_step(const cJSON *line, int number, void *of) {
         .relative_top = golden_get(line, "relative_top")->valuedouble};
     cdp_choice *choice;
     assert_int_equal(cdp_choice_open(&choice, &decoding, 0, "", 1, true), CDP_OK);
-    cdp_choice_state(choice, 1, n_layers, final, &ask);
+    cdp_choice_state(choice, 1, n_layers, final, NULL, &ask);
     for (int state = n_layers - 1; state >= 0; state--) {
         int width;
         float *row = floats_of(cJSON_GetArrayItem(early, state), &width);
@@ -288,7 +288,7 @@ static void check_step(const cJSON *line, int number, void *of) {
             if (!(fabs(got - want) <= 1e-9 * (1 + want)))
                 fail_msg("line %d: divergence of %d is %.12g, expected %.12g", number, state, got, want);
         }
-        cdp_choice_state(choice, 1, state, row, &ask);
+        cdp_choice_state(choice, 1, state, row, NULL, &ask);
         free(row);
     }
     assert_int_equal(ask, CDP_ASK_NOTHING);
@@ -323,9 +323,9 @@ static void test_equal_candidates(void **state) {
     cdp_choice *choice;
     int ask = CDP_ASK_NOTHING;
     assert_int_equal(cdp_choice_open(&choice, &decoding, 0, "", 1, false), CDP_OK);
-    cdp_choice_state(choice, 1, 6, final, &ask);
+    cdp_choice_state(choice, 1, 6, final, NULL, &ask);
     for (int state_number = 5; state_number > 0; state_number -= 2)
-        cdp_choice_state(choice, 1, state_number, early, &ask);
+        cdp_choice_state(choice, 1, state_number, early, NULL, &ask);
     cdp_choice_row(choice);
     assert_int_equal(cdp_choice_log(choice)->selected[0], 1);
     cdp_choice_close(choice);
@@ -356,13 +356,13 @@ static int chosen_by(const char *method, int window, bool is_lazy, const float *
     int ask = CDP_ASK_NOTHING, n_rows = 0, best = 0;
     for (int state = LAYERS; state > (is_lazy ? LAYERS - 2 : 0); state--, n_rows++) {
         row_of(row, state - 1, sureness[state - 1]);
-        cdp_choice_state(choice, 9, state, row, &ask);
+        cdp_choice_state(choice, 9, state, row, NULL, &ask);
     }
     while (ask != CDP_ASK_NOTHING) {
         const int state = ask;
         ask = CDP_ASK_NOTHING;
         row_of(row, state - 1, sureness[state - 1]);
-        cdp_choice_state(choice, 9, state, row, &ask);
+        cdp_choice_state(choice, 9, state, row, NULL, &ask);
         n_rows++;
     }
     const float *out = cdp_choice_row(choice);
@@ -423,8 +423,8 @@ static void test_choice_by_the_likeliest(void **state) {
         cdp_choice *choice;
         int ask = CDP_ASK_NOTHING;
         assert_int_equal(cdp_choice_open(&choice, &decoding, 0, "", 1, true), CDP_OK);
-        cdp_choice_state(choice, 1, 2, last, &ask);
-        cdp_choice_state(choice, 1, 1, low, &ask);
+        cdp_choice_state(choice, 1, 2, last, NULL, &ask);
+        cdp_choice_state(choice, 1, 1, low, NULL, &ask);
         const float *row = cdp_choice_row(choice);
         const cdp_layer_log *seen = cdp_choice_log(choice);
         assert_int_equal(seen->selected[0], expected[has_top]);

@@ -199,8 +199,10 @@ static void test_taps_are_counted(void **state) {
         const cdp_scratch_bytes a = cdp_scratch(card, &plain, true), b = cdp_scratch(card, &run, true);
         assert_int_equal(a.taps, 0);
         assert_int_equal(cdp_scratch(card, &run, false).taps, 0); /* only rank 0 has a head */
-        /* On a GPU the kept logits are the host's, and a slot's list of rows is counted to the byte. */
-        assert_int_equal(b.taps, 16 * 4096 * 2 + (on_gpu ? 256 : 16 * 4 + UINT64_C(3) * 8 * 128256 * 4));
+        /* On a GPU what is kept is the host's, and a slot's list of rows is counted to the byte. */
+        const uint64_t gathered = 16 * 4096 * 2, kept = UINT64_C(3) * 8 * 128256 * 4,
+                       states = UINT64_C(2) * 8 * 11 * 4096 * 4;
+        assert_int_equal(b.taps, gathered + (on_gpu ? 256 : 16 * 4 + gathered + kept + states));
         assert_int_equal(b.step - a.step, on_gpu ? 2 * 768 : 2 * 160 * 8 * 4);
         assert_int_equal(b.total, a.total + b.taps + b.step - a.step);
     }
