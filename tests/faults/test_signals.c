@@ -69,8 +69,8 @@ static void test_usr1_to_mpirun(void **state) {
 
 static void test_mpirun_dies(void **state) {
     (void)state;
-    static const int signals[] = {SIGKILL, SIGTERM, SIGHUP};
-    for (int i = 0; i < 3; i++) {
+    static const int signals[] = {SIGKILL, SIGTERM, SIGHUP, SIGINT};
+    for (int i = 0; i < 4; i++) {
         test_run *run = start_slow(3, false);
         let_it_run(run);
         assert_int_equal(kill(run->pid, signals[i]), 0);
