@@ -300,6 +300,53 @@ static void test_other_words(void **state) {
     test_run_close(run);
 }
 
+/* On the last rank's node the model's folder is another: every rank runs in a folder in which `model` leads
+ * where that node's disk would. One line, which says who sees what. */
+static void check_other_folder(int np, const char *elsewhere, int code, const char *holds) {
+    static const char choose[] =
+        "cd \"$1\"; [ $OMPI_COMM_WORLD_RANK = $2 ] && cd there || cd here; shift 2; exec \"$@\"";
+    char base[512], path[600], last[12], who[24];
+    snprintf(base, sizeof base, "%s/nodes-%d", test_temp_dir(), next_model++);
+    snprintf(last, sizeof last, "%d", np - 1);
+    snprintf(who, sizeof who, "rank %d", np - 1);
+    assert_int_equal(mkdir(base, 0755), 0);
+    for (int there = 0; there < 2; there++) {
+        snprintf(path, sizeof path, "%s/%s", base, there ? "there" : "here");
+        assert_int_equal(mkdir(path, 0755), 0);
+        strcat(path, "/model");
+        assert_int_equal(symlink(there ? elsewhere : test_path(MODEL), path), 0);
+    }
+    test_run *run = test_run_open(20.0);
+    test_run_mpirun(run, np);
+    test_run_add(run, "sh", "-c", choose, "sh", base, last, CDPIPE_BIN, "--model", "model", IDS, "--device",
+                 "cpu", NULL);
+    test_run_go(run);
+    const char *first = strstr(run->err, "cdpipe: error:");
+    if (run->exit_code != code || first == NULL || strstr(first, holds) == NULL ||
+        strstr(first, who) == NULL || strstr(first + 1, "cdpipe: error:") != NULL)
+        fail_msg("np %d: exit %d (expected %d), expected one line with \"%s\" in:\n%.1000s", np,
+                 run->exit_code, code, holds, run->err);
+    assert_int_equal(test_run_left(run), 0);
+    test_run_close(run);
+}
+
+static void test_other_folder(void **state) {
+    (void)state;
+    char *bytes, missing[4096], newer[4096];
+    size_t n;
+    make_broken(missing, sizeof missing, next_model++, "model.safetensors", NULL, 0);
+    assert_int_equal(cdp_file_read_text(&bytes, &n, test_path(MODEL "/model.safetensors"), 1 << 24), CDP_OK);
+    memcpy(strstr(bytes + 8, "\"pt\""), "\"pu\"",
+           4); /* a network disk that lags behind: the header is another */
+    make_broken(newer, sizeof newer, next_model++, "model.safetensors", bytes, n);
+    free(bytes);
+    for (int np = 2; np <= 3; np++) {
+        check_other_folder(np, missing, 66, "model.safetensors");
+        check_other_folder(np, "nowhere", 66, "model");
+        check_other_folder(np, newer, 78, "sees other weight files than rank 0");
+    }
+}
+
 /* Nobody reads, or the disk is full: EPIPE and ENOSPC are I/O faults, not crashes. */
 static void test_full_disk(void **state) {
     (void)state;
@@ -329,6 +376,7 @@ int main(void) {
         cmocka_unit_test(test_config),       cmocka_unit_test(test_folder),
         cmocka_unit_test(test_no_file),      cmocka_unit_test(test_nan_weights),
         cmocka_unit_test(test_full_disk),    cmocka_unit_test(test_other_words),
+        cmocka_unit_test(test_other_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
