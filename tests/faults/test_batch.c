@@ -1,8 +1,7 @@
-/* A batch job as scripts meet it: stopped and resumed, refused, locked out, given bad lines and a full disk,
- * and with a prompt that kills the engine each time.
+/* A batch job as scripts meet it: stopped and resumed, refused, locked out, given bad lines.
  *
  * What it catches: a stop that loses or repeats a record, two runs on one output, two jobs mixed in one file,
- * an innocent prompt condemned for its company, a status that says running when nobody runs.
+ * a status that says running when nobody runs.
  */
 #include <fcntl.h>
 #include <setjmp.h>
@@ -16,90 +15,8 @@
 
 #include <cmocka.h>
 
-#include "tests/support/batch.h"
-#include "tests/support/data.h"
+#include "tests/faults/batch_job.h"
 #include "tests/support/golden.h"
-
-enum { N_LINES = 24 };
-
-static char input[512];
-static cJSON *undisturbed;
-
-static void write_file(const char *path, const char *text) {
-    FILE *to = fopen(path, "w");
-    assert_non_null(to);
-    fputs(text, to);
-    fclose(to);
-}
-
-static char *read_text(const char *path) {
-    FILE *from = fopen(path, "r");
-    char *text = calloc(1, 1 << 16);
-    if (from != NULL) {
-        const size_t n = fread(text, 1, (1 << 16) - 1, from);
-        text[n] = '\0';
-        fclose(from);
-    }
-    return text;
-}
-
-static int setup(void **state) {
-    (void)state;
-    snprintf(input, sizeof input, "%s/in.jsonl", test_temp_dir());
-    FILE *to = fopen(input, "w");
-    for (int i = 0; i < N_LINES; i++)
-        fprintf(to, "{\"id\":\"b%d\",\"prompt\":\"ROMEO:\\n%d\",\"max_new_tokens\":%d}\n", i, i, 6 + i % 9);
-    fclose(to);
-    const char *out = batch_file(test_temp_dir(), "undisturbed.jsonl");
-    batch_go(batch_open(1, 60, input, out), 0);
-    undisturbed = batch_records(out);
-    return cJSON_GetArraySize(undisturbed) == N_LINES ? 0 : 1;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    cJSON_Delete(undisturbed);
-    return 0;
-}
-
-static const char *fresh(void) {
-    static char out[512];
-    static int number;
-    snprintf(out, sizeof out, "%s/out%d.jsonl", test_temp_dir(), number++);
-    return out;
-}
-
-static const char *beside(const char *out, const char *suffix) {
-    static char paths[4][600];
-    static int next;
-    char *path = paths[next++ % 4];
-    snprintf(path, sizeof paths[0], "%s%s", out, suffix);
-    return path;
-}
-
-/* A run whose steps of rank 0 take 15 ms each, seen at work: some records are there, not all. */
-static test_run *start_slow(int np, const char *out, const char *const *words) {
-    test_run *run = batch_open(np, 60, input, out);
-    test_run_add(run, "--max-batch", "4", NULL);
-    for (int i = 0; words != NULL && words[i] != NULL; i++)
-        test_run_add(run, words[i], NULL);
-    test_run_env(run, "CDPIPE_FAULT=0:step:slow:15:1");
-    const long n_before = batch_count(beside(out, ".part"));
-    test_run_start(run);
-    const double until = test_now_s() + 30;
-    while (batch_count(beside(out, ".part")) < (n_before > 0 ? n_before : 0) + 2 && test_now_s() < until)
-        usleep(5000);
-    return run;
-}
-
-static void check_resumes(const char *out, int np) {
-    batch_go(batch_open(np, 60, input, out), 0);
-    cJSON *records = batch_records(out);
-    batch_check_same(undisturbed, records, "resumed");
-    cJSON_Delete(records);
-    assert_int_not_equal(access(beside(out, ".part"), F_OK), 0);
-    assert_int_not_equal(access(beside(out, ".attempts"), F_OK), 0);
-}
 
 static void test_signals(void **state) {
     (void)state;
@@ -275,87 +192,6 @@ static void test_standard_input(void **state) {
     free(text);
 }
 
-/* Dies by its own fault while `alone` (or not) stands in the journal. */
-static void crash(const char *out) {
-    test_run *run = start_slow(1, out, NULL);
-    kill(run->pid, SIGSEGV);
-    test_run_wait(run);
-    assert_int_not_equal(run->exit_code, 0);
-    test_run_close(run);
-}
-
-/* A prompt in flight when the engine died twice, once alone, gets its record; its company of then does not.
- */
-static void test_crashing_prompt(void **state) {
-    (void)state;
-    const char *out = fresh();
-    crash(out);
-    const long n_done = batch_count(beside(out, ".part"));
-    char *journal = read_text(beside(out, ".attempts"));
-    assert_non_null(strstr(journal, "crash 0 signal 11"));
-    free(journal);
-    /* The next run takes the suspects one by one; it dies while the first of them is at work. */
-    test_run *run = batch_open(1, 60, input, out);
-    test_run_env(run, "CDPIPE_FAULT=0:step:slow:300:1");
-    test_run_start(run);
-    const double until = test_now_s() + 30;
-    for (bool is_alone = false; !is_alone && test_now_s() < until; usleep(5000)) {
-        journal = read_text(beside(out, ".attempts"));
-        is_alone = strstr(journal, "\nalone ") != NULL;
-        free(journal);
-    }
-    kill(run->pid, SIGSEGV);
-    test_run_wait(run);
-    test_run_close(run);
-    assert_true(n_done <= batch_count(beside(out, ".part")));
-    batch_go(batch_open(1, 60, input, out), 0);
-    cJSON *records = batch_records(out);
-    int n_condemned = 0;
-    const cJSON *record;
-    assert_int_equal(cJSON_GetArraySize(records), N_LINES);
-    cJSON_ArrayForEach(record, records) {
-        const cJSON *error = cJSON_GetObjectItemCaseSensitive(record, "error");
-        if (error == NULL)
-            continue;
-        n_condemned++;
-        assert_string_equal(golden_get(error, "type")->valuestring, "crashed_engine");
-        assert_int_equal(golden_get(error, "attempts")->valueint, 2);
-    }
-    assert_int_equal(n_condemned, 1);
-    cJSON_Delete(records);
-}
-
-/* A rank that hangs by its own fault leaves evidence, whichever rank it is; one that is killed leaves none,
- * nor does a disk that does not answer, nor one that had no core: a machine under load is no prompt's doing.
- */
-static void test_evidence(void **state) {
-    (void)state;
-    static const struct {
-        const char *fault, *line;
-    } cases[] = {{"CDPIPE_FAULT=1:step:hang:9", "\ncrash 1 hang 0\n"},
-                 {"CDPIPE_FAULT=0:step:hang:9", "\ncrash 0 hang 0\n"},
-                 {"CDPIPE_FAULT=1:compute:loop:300", "\ncrash 1 hang 0\n"},
-                 {"CDPIPE_FAULT=0:sync:hang:5", NULL},
-                 {"CDPIPE_FAULT=1:step:kill9:9", NULL}};
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        const char *out = fresh();
-        test_run *run = batch_open(2, 60, input, out);
-        test_run_add(run, "--step-timeout", "1", NULL);
-        test_run_env(run, cases[i].fault);
-        test_run_go(run);
-        char *journal = read_text(beside(out, ".attempts"));
-        const bool is_starved = strstr(run->err, "this machine is overloaded") != NULL;
-        const char *line = is_starved ? NULL : cases[i].line;
-        if (run->exit_code == 0 || strstr(journal, "\nstart ") == NULL ||
-            (line != NULL ? strstr(journal, line) == NULL : strstr(journal, "crash") != NULL))
-            fail_msg("%s: exit %d, the journal says\n%s\n%s", cases[i].fault, run->exit_code, journal,
-                     run->err);
-        free(journal);
-        test_run_close(run);
-        check_resumes(out, 1);
-    }
-}
-
 /* mpirun passes USR1 on to ranks that are still in MPI_Init: they stop when they can, and nobody hangs. */
 static void test_early_signal(void **state) {
     (void)state;
@@ -431,9 +267,9 @@ int main(void) {
         cmocka_unit_test(test_signals),        cmocka_unit_test(test_refused),
         cmocka_unit_test(test_odd_outputs),    cmocka_unit_test(test_lock),
         cmocka_unit_test(test_bad_lines),      cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_standard_input), cmocka_unit_test(test_crashing_prompt),
-        cmocka_unit_test(test_evidence),       cmocka_unit_test(test_early_signal),
-        cmocka_unit_test(test_status),
+        cmocka_unit_test(test_standard_input),
+
+        cmocka_unit_test(test_early_signal),   cmocka_unit_test(test_status),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
