@@ -202,36 +202,69 @@ __device__ __forceinline__ void mma(float (&d)[4], const unsigned (&a)[4], unsig
 }
 
 /* 16 query vectors of one warp: a lane has vectors g and g + 8 (index 0 and 1). bf16 queries are exact in the
- * cache's format; f32 queries (fp16 runs) take two parts. */
+ * cache's format; f32 queries (fp16 runs) take two parts. Wide heads have no registers for queries beside
+ * their sums: a lane keeps its own in shared memory, where nobody else looks. */
+enum { WARPS = 4, THREADS = WARPS * LANES }; /* of a block, here */
+
 template <cdp_dtype KV, int D> struct query_tile {
-    enum { STEPS = (D + 31) / 32, Q_PARTS = KV == CDP_F16 ? 2 : 1 };
-    unsigned q[STEPS][2][Q_PARTS][4]; /* a fragments of 32 dimensions: 8t..8t+3, then 8t+4..8t+7 of each 32 */
-    int first[2], last[2];            /* visible positions; none where first > last */
-    float most[2], total[2];          /* total: this lane's share */
-    float sums[D / 8][4];             /* dimensions 16j + 4t + {0, 2} in [2j], {1, 3} in [2j + 1] */
+    enum { STEPS = (D + 31) / 32, Q_PARTS = KV == CDP_F16 ? 2 : 1, FRAGMENTS = STEPS * 2 * Q_PARTS };
+    enum { IN_SHARED = D > 128, SHARED_BYTES = IN_SHARED ? FRAGMENTS * THREADS * 16 : 0 };
+    /* a fragments of 32 dimensions: 8t..8t+3, then 8t+4..8t+7 of each 32; part after part */
+    unsigned q[IN_SHARED ? 1 : FRAGMENTS][4];
+    uint4 *shared_q;         /* (FRAGMENTS, THREADS), this lane's column */
+    int first[2], last[2];   /* visible positions; none where first > last */
+    float most[2], total[2]; /* total: this lane's share */
+    float sums[D / 8][4];    /* dimensions 16j + 4t + {0, 2} in [2j], {1, 3} in [2j + 1] */
 };
 
-/* Values e and e + 1 behind 8t of the dimension group, for one vector; zero where the vector or dimension is
- * not there. */
+/* Values i and i + 1 of a vector as the cache's format has them, in two parts; zero where it is not there. */
 template <cdp_dtype KV, int D>
-__device__ __forceinline__ void load_query(query_tile<KV, D> &u, int which, const float *q, int t) {
-#pragma unroll
-    for (int step = 0; step < query_tile<KV, D>::STEPS; step++)
-#pragma unroll
-        for (int part = 0; part < 2; part++)
-#pragma unroll
-            for (int pair = 0; pair < 2; pair++) {
-                const int i = step * 32 + t * 8 + part * 4 + pair * 2;
-                const bool is_there = q != NULL && i < D;
-                unsigned high, low;
-                pack_two<KV>(is_there ? q[i] : 0.0f, is_there ? q[i + 1] : 0.0f, &high, &low);
-                u.q[step][part][0][pair * 2 + which] = high;
-                if (KV == CDP_F16)
-                    u.q[step][part][query_tile<KV, D>::Q_PARTS - 1][pair * 2 + which] = low;
-            }
+__device__ __forceinline__ void query_pair(const float *q, int i, unsigned *high, unsigned *low) {
+    const bool is_there = q != NULL && i < D;
+    pack_two<KV>(is_there ? q[i] : 0.0f, is_there ? q[i + 1] : 0.0f, high, low);
 }
 
-template <cdp_dtype KV, int D> __device__ __forceinline__ void clear(query_tile<KV, D> &u) {
+/* Vectors q[0] and q[1] (NULL: not there) as a fragments. */
+template <cdp_dtype KV, int D>
+__device__ __forceinline__ void load_queries(query_tile<KV, D> &u, const float *const (&q)[2], int t) {
+    typedef query_tile<KV, D> tile;
+#pragma unroll
+    for (int n = 0; n < tile::STEPS * 2; n++) {
+        unsigned parts[2][4];
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            query_pair<KV, D>(q[i % 2], n / 2 * 32 + t * 8 + n % 2 * 4 + i / 2 * 2, &parts[0][i],
+                              &parts[1][i]);
+#pragma unroll
+        for (int part = 0; part < tile::Q_PARTS; part++) {
+            const unsigned(&from)[4] = parts[part];
+            if constexpr (tile::IN_SHARED) {
+                u.shared_q[(n * tile::Q_PARTS + part) * THREADS] =
+                    make_uint4(from[0], from[1], from[2], from[3]);
+            } else {
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    u.q[n * tile::Q_PARTS + part][i] = from[i];
+            }
+        }
+    }
+}
+
+template <cdp_dtype KV, int D>
+__device__ __forceinline__ void query_fragment(const query_tile<KV, D> &u, int number, unsigned (&out)[4]) {
+    if constexpr (query_tile<KV, D>::IN_SHARED) {
+        const uint4 q = u.shared_q[number * THREADS];
+        out[0] = q.x, out[1] = q.y, out[2] = q.z, out[3] = q.w;
+    } else {
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            out[i] = u.q[number][i];
+    }
+}
+
+/* `shared`: SHARED_BYTES of the block's. */
+template <cdp_dtype KV, int D> __device__ __forceinline__ void clear(query_tile<KV, D> &u, void *shared) {
+    u.shared_q = static_cast<uint4 *>(shared) + threadIdx.x;
 #pragma unroll
     for (int which = 0; which < 2; which++) {
         u.most[which] = -INFINITY;
@@ -259,6 +292,7 @@ template <cdp_dtype KV, int D>
 __device__ __forceinline__ void attend_block(query_tile<KV, D> &u, const attend_args &a, const uint16_t *keys,
                                              const uint16_t *values, int position, int written_first,
                                              int written_last, int g, int t) {
+    constexpr int parts = query_tile<KV, D>::Q_PARTS;
     float s[2][4] = {}; /* tokens 8n + 2t, 8n + 2t + 1 of vector g, then of g + 8 */
 #pragma unroll
     for (int step = 0; step < query_tile<KV, D>::STEPS; step++) {
@@ -268,9 +302,12 @@ __device__ __forceinline__ void attend_block(query_tile<KV, D> &u, const attend_
             const uint4 k = chunk < D / 8 ? ptx_load16(keys + (chunk * CDP_BLOCK_TOKENS + n * 8 + g) * 8)
                                           : make_uint4(0, 0, 0, 0);
 #pragma unroll
-            for (int part = 0; part < query_tile<KV, D>::Q_PARTS; part++) {
-                mma<KV>(s[n], u.q[step][0][part], k.x, k.y);
-                mma<KV>(s[n], u.q[step][1][part], k.z, k.w);
+            for (int part = 0; part < parts; part++) {
+                unsigned q[4];
+                query_fragment(u, step * 2 * parts + part, q);
+                mma<KV>(s[n], q, k.x, k.y);
+                query_fragment(u, (step * 2 + 1) * parts + part, q);
+                mma<KV>(s[n], q, k.z, k.w);
             }
         }
     }
@@ -333,11 +370,11 @@ template <cdp_dtype KV, int D> __device__ __forceinline__ void add_up_totals(que
 
 /* Few rows: a block = (split, KV head and 16 of its heads, row); warp w takes KV blocks w, w + n_warps, ...
  * of the part; the warps' results are merged in shared memory in their order, then the parts as above. */
-enum { SPLIT_WARPS = CUDA_SPLIT_BLOCKS };
+static_assert((int)WARPS == (int)CUDA_SPLIT_BLOCKS, "a part has a KV block for each warp");
 
 template <cdp_dtype KV, int D> __global__ static void attend_split_kernel(const attend_args a) {
     __shared__ int flag;
-    CDP_DYNAMIC_SHARED(float, results); /* (warps, heads here, D + 2) */
+    CDP_DYNAMIC_SHARED(float, results); /* (warps, heads here, D + 2), behind them in time: queries */
     ptx_wait_previous();
     ptx_launch_next();
     const int n_tiles = (a.group + TILE - 1) / TILE, row = blockIdx.z;
@@ -353,20 +390,24 @@ template <cdp_dtype KV, int D> __global__ static void attend_split_kernel(const 
         return;
     const int first = first_visible(a, position);
     query_tile<KV, D> u;
-    clear(u);
+    const float *queries[2];
+    clear(u, results);
 #pragma unroll
     for (int which = 0; which < 2; which++) {
         const int h = g + 8 * which;
-        load_query(u, which, h < n_here ? a.qkv + (size_t)row * a.qkv_cols + (head + h) * D : NULL, t);
+        queries[which] = h < n_here ? a.qkv + (size_t)row * a.qkv_cols + (head + h) * D : NULL;
         u.first[which] = h < n_here ? first : 1;
         u.last[which] = h < n_here ? position : 0;
     }
+    load_queries(u, queries, t);
     const uint16_t *cache = static_cast<const uint16_t *>(a.kv.data);
-    for (int b = part.begin + warp; b < part.end; b += SPLIT_WARPS)
+    for (int b = part.begin + warp; b < part.end; b += WARPS)
         attend_block(u, a, cache + kv_head_at(a.kv, slot, b * CDP_BLOCK_TOKENS, kv_head, false),
                      cache + kv_head_at(a.kv, slot, b * CDP_BLOCK_TOKENS, kv_head, true),
                      b * CDP_BLOCK_TOKENS, first, position, g, t);
     add_up_totals(u);
+    if (query_tile<KV, D>::IN_SHARED)
+        __syncthreads(); /* other warps still read their queries there */
 #pragma unroll
     for (int which = 0; which < 2; which++) {
         if (g + 8 * which >= n_here)
@@ -383,12 +424,12 @@ template <cdp_dtype KV, int D> __global__ static void attend_split_kernel(const 
                 mine[CUDA_PARTIAL_EXTRA + 16 * j + 4 * t + e] = u.sums[2 * j + e % 2][which * 2 + e / 2];
     }
     __syncthreads();
-    for (int x = threadIdx.x; x < n_here * D; x += SPLIT_WARPS * LANES) {
+    for (int x = threadIdx.x; x < n_here * D; x += THREADS) {
         const int h = x / D, i = x % D;
         float most = -INFINITY, total = 0.0f, sum = 0.0f;
-        for (int w = 0; w < SPLIT_WARPS; w++)
+        for (int w = 0; w < WARPS; w++)
             most = fmaxf(most, results[(size_t)(w * n_here + h) * (D + CUDA_PARTIAL_EXTRA)]);
-        for (int w = 0; w < SPLIT_WARPS; w++) {
+        for (int w = 0; w < WARPS; w++) {
             const float *its = results + (size_t)(w * n_here + h) * (D + CUDA_PARTIAL_EXTRA);
             const float weight = exp2f(its[0] - most);
             total += weight * its[1];
@@ -412,30 +453,36 @@ template <cdp_dtype KV, int D> __global__ static void attend_split_kernel(const 
 /* Many rows: a warp = 16 query vectors, numbered (row, head of the group), of one KV head. Neighbouring rows
  * are mostly one sequence; where they are not, the warp takes one sequence after the other, the others'
  * vectors masked. The last rows of a prompt have the most keys and start first. */
-enum { PROMPT_WARPS = 4 };
+/* Blocks that a multiprocessor is to hold: as many as there are registers for, without one that spills. */
+template <cdp_dtype KV, int D> struct prompt_blocks {
+    enum { WIDTH = D * (1 + query_tile<KV, D>::Q_PARTS), N = WIDTH < 160 ? 4 : WIDTH <= 288 ? 3 : 2 };
+};
 
 template <cdp_dtype KV, int D>
-__global__ static void __launch_bounds__(PROMPT_WARPS *LANES) attend_prompt_kernel(const attend_args a) {
+__global__ static void __launch_bounds__(THREADS, (prompt_blocks<KV, D>::N))
+    attend_prompt_kernel(const attend_args a) {
     ptx_wait_previous();
     ptx_launch_next();
     const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES, g = lane / QUAD, t = lane % QUAD;
     const int kv_head = blockIdx.y, n_vectors = a.n_rows * a.group;
-    const int begin = ((int)(gridDim.x - 1 - blockIdx.x) * PROMPT_WARPS + warp) * TILE;
+    const int begin = ((int)(gridDim.x - 1 - blockIdx.x) * WARPS + warp) * TILE;
     if (begin >= n_vectors)
         return;
     const int end_row = ((begin + TILE < n_vectors ? begin + TILE : n_vectors) - 1) / a.group + 1;
+    CDP_DYNAMIC_SHARED(void, shared);
     int rows[2], heads[2];
+    const float *queries[2];
     query_tile<KV, D> u;
-    clear(u);
+    clear(u, shared);
 #pragma unroll
     for (int which = 0; which < 2; which++) {
         const int vector = begin + g + 8 * which;
         rows[which] = vector < n_vectors ? vector / a.group : a.n_rows;
         heads[which] = kv_head * a.group + vector % a.group;
-        load_query(u, which,
-                   vector < n_vectors ? a.qkv + (size_t)rows[which] * a.qkv_cols + heads[which] * D : NULL,
-                   t);
+        queries[which] =
+            vector < n_vectors ? a.qkv + (size_t)rows[which] * a.qkv_cols + heads[which] * D : NULL;
     }
+    load_queries(u, queries, t);
     const uint16_t *cache = static_cast<const uint16_t *>(a.kv.data);
     for (int row = begin / a.group, next; row < end_row; row = next) {
         const int slot = a.slot[row];
@@ -478,15 +525,16 @@ template <cdp_dtype KV, int D> static cdp_status launch_tiles(const attend_args 
     const unsigned n_kv = (unsigned)a.kv.n_kv_heads;
     if (!a.is_split) {
         const unsigned n_tiles = ((unsigned)a.n_rows * (unsigned)a.group + TILE - 1) / TILE;
-        return CDP_LAUNCH_PDL((attend_prompt_kernel<KV, D>),
-                              dim3((n_tiles + PROMPT_WARPS - 1) / PROMPT_WARPS, n_kv), PROMPT_WARPS * LANES,
-                              0, stream, a);
+        return CDP_LAUNCH_PDL((attend_prompt_kernel<KV, D>), dim3((n_tiles + WARPS - 1) / WARPS, n_kv),
+                              THREADS, (query_tile<KV, D>::SHARED_BYTES), stream, a);
     }
     const unsigned n_head_tiles = ((unsigned)a.group + TILE - 1) / TILE;
     const size_t n_here = (size_t)(a.group < TILE ? a.group : (int)TILE);
-    return CDP_LAUNCH_PDL(
-        (attend_split_kernel<KV, D>), dim3((unsigned)a.n_splits, n_kv * n_head_tiles, (unsigned)a.n_rows),
-        SPLIT_WARPS * LANES, SPLIT_WARPS * n_here * (D + CUDA_PARTIAL_EXTRA) * sizeof(float), stream, a);
+    const size_t result_bytes = WARPS * n_here * (D + CUDA_PARTIAL_EXTRA) * sizeof(float),
+                 query_bytes = query_tile<KV, D>::SHARED_BYTES;
+    return CDP_LAUNCH_PDL((attend_split_kernel<KV, D>),
+                          dim3((unsigned)a.n_splits, n_kv * n_head_tiles, (unsigned)a.n_rows), THREADS,
+                          result_bytes > query_bytes ? result_bytes : query_bytes, stream, a);
 }
 
 static cdp_status launch_plain(attend_args &a, cudaStream_t stream) {

@@ -36,6 +36,7 @@ const layer_spec test_layer_specs[] = {
     {"heads_96_f16", 72, 4, 1, 96, 40, 24, 96, 0, CDP_F16, CDP_F16, NONE, true, true, false, 1},
     {"heads_128", 128, 2, 1, 128, 64, 24, 128, 40, CDP_BF16, CDP_BF16, NONE, false, true, false, 1},
     {"heads_256_f16_cache", 64, 1, 1, 256, 40, 24, 256, 0, CDP_BF16, CDP_F16, NONE, false, true, false, 1},
+    {"heads_256", 32, 2, 1, 256, 40, 24, 256, 40, CDP_BF16, CDP_BF16, NONE, false, true, false, 1},
     {"twenty_heads_one_kv", 40, 20, 1, 16, 40, 24, 16, 0, CDP_BF16, CDP_BF16, NONE, false, true, false, 1},
     {"f16_f32_cache", 64, 4, 2, 16, 72, 40, 16, 0, CDP_F16, CDP_F32, NONE, true, true, false, 1},
     {"f16_odd_width", 30, 2, 1, 16, 33, 40, 16, 0, CDP_F16, CDP_BF16, EACH, true, true, true, 1},
@@ -136,7 +137,7 @@ static void open_buffers(layer_case *c) {
                            .context = grab(c, rows * q * 4),
                            .ffn = grab(c, rows * 2 * ffn * 4),
                            .rope = grab(c, rows * (size_t)(s->rope_dim + 2) * 4),
-                           .packed = grab(c, rows * 512 * 2), /* more than the longest input */
+                           .packed = grab(c, rows * 1024 * 2), /* more than the longest input */
                            .tables = grab(c, SLOTS * MAX_BLOCKS * 4),
                            .max_blocks = MAX_BLOCKS};
     c->arrays = grab(c, sizeof c->host_arrays);
