@@ -131,9 +131,10 @@ static cdp_status add_dola(cdp_run *run, cJSON *line) {
     player *p = add_player(run, line, "dola", &o, &st);
     CDP_TRY(st);
     p->sampling.repetition_penalty = number(line, "repetition_penalty");
-    /* The bare head on rows with a logit scale is a mixture that no option asks for. */
-    const bool scales = (p->decoding.head & CDP_HEAD_NO_SCALE) == 0;
-    if (scales != flag(line, "early_scale") && run->card->logit_scale != 1) {
+    /* transformers calls the bare head, without norm and scale; its form with the scale is a mixture that no
+     * option asks for. */
+    const bool is_bare = p->decoding.js == CDP_DOLA_JS_HF && !flag(line, "norm");
+    if (is_bare && flag(line, "early_scale") && run->card->logit_scale != 1) {
         n_players--;
         cJSON_Delete(line);
     }
