@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "launcher/jobs/layers.h"
 #include "planner/json.h"
 
 static void write_string(FILE *to, const char *text, size_t n) {
@@ -100,6 +101,10 @@ static void write_choice(FILE *to, const cdp_line *line, const cdp_completion *c
     if (!is_chat) {
         fputs(", ", to);
         cdp_write_ids(to, "token_ids", c->tokens, (size_t)c->n_tokens);
+    }
+    if (c->choice != NULL) {
+        fputs(", ", to);
+        cdp_write_layers(to, c);
     }
     fputs("}", to);
 }
