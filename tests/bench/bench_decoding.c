@@ -17,11 +17,13 @@
 #include "comm/watchdog.h"
 #include "launcher/jobs/completion.h"
 
-enum { N_WAYS = 5, N_BATCHES = 2, ROUNDS = 5, MAX_BATCH = 8, N_PROMPT = 8, N_NEW = 16 };
+enum { N_WAYS = 7, N_BATCHES = 2, ROUNDS = 5, MAX_BATCH = 8, N_PROMPT = 8, N_NEW = 16 };
 
 typedef struct way {
     const char *name, *decoding, *window;
     bool is_lazy;
+    const char *method; /* NULL: trough */
+    double decay;
     cdp_decoding settled;
 } way;
 
@@ -30,6 +32,12 @@ static way ways[N_WAYS] = {
     {.name = "all layers", .decoding = "conservative-dynamic", .window = "all"},
     {.name = "all layers lazily", .decoding = "conservative-dynamic", .window = "all", .is_lazy = true},
     {.name = "window 10 lazily", .decoding = "conservative-dynamic", .window = "10", .is_lazy = true},
+    {.name = "consistency", .decoding = "conservative-dynamic", .window = "all", .method = "consistency"},
+    {.name = "consistency with decay",
+     .decoding = "conservative-dynamic",
+     .window = "all",
+     .method = "consistency",
+     .decay = 0.8},
     {.name = "dola low", .decoding = "dola", .window = "all"}};
 static cdp_options base;
 
@@ -50,6 +58,8 @@ static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
         cdp_options o = base;
         o.tap_window = ways[i].window;
         o.cd_lazy = ways[i].is_lazy;
+        o.cd_method = ways[i].method != NULL ? ways[i].method : "trough";
+        o.cd_decay = ways[i].decay;
         CDP_TRY(cdp_decoding_settle(&ways[i].settled, ways[i].decoding, &o, run->card));
         run->n_taps = ways[i].settled.n_taps > run->n_taps ? ways[i].settled.n_taps : run->n_taps;
     }

@@ -104,29 +104,32 @@ static void a_pipe_is_answered_line_by_line(void **state) {
  * number of ranks, and others than without. */
 static void turns_look_at_layers(void **state) {
     const char *dir = chat_model(TEMPLATE);
-    char *first = NULL, *plain = NULL;
+    char *first[2] = {NULL, NULL}, *plain = NULL;
     (void)state;
-    for (int np = 0; np <= 3; np++) {
+    for (int i = 0; i <= 6; i++) { /* plainly, then each rule on one rank, two and three */
+        const int np = (i + 1) / 2, rule = i % 2;
         char number[16];
         test_run *r = test_run_open(WAIT_S);
         snprintf(number, sizeof number, "%d", np > 0 ? np : 1);
         test_run_add(r, CDPIPE_BIN, "chat", "--model", dir, "--np", number, "--temperature", "0",
                      "--max-new-tokens", "12", "--decoding", np > 0 ? "conservative-dynamic" : "standard",
-                     NULL);
+                     "--cd-method", rule == 0 ? "trough" : "consistency", NULL);
         r->input = "Who are you?\nAnd I?\n";
         test_run_go(r);
         assert_int_equal(r->exit_code, 0);
-        char **kept = np == 0 ? &plain : &first;
+        char **kept = np == 0 ? &plain : &first[rule];
         if (np <= 1)
             *kept = strdup(hash_line(r));
         if (np > 0) {
-            assert_string_equal(hash_line(r), first);
+            assert_string_equal(hash_line(r), first[rule]);
             assert_string_not_equal(hash_line(r), plain);
         }
         test_run_close(r);
     }
+    assert_string_not_equal(first[0], first[1]);
     free(plain);
-    free(first);
+    free(first[1]);
+    free(first[0]);
 }
 
 static void commands_change_the_conversation(void **state) {

@@ -125,6 +125,7 @@ static void poison_results(const layer_case *c) {
     poison(c, c->buf.ffn, rows * 2 * (size_t)c->spec->ffn);
     poison(c, c->hidden, rows * (size_t)c->spec->hidden);
     poison(c, c->device_logits, rows * (size_t)c->spec->vocab);
+    poison(c, c->device_bare, rows * (size_t)c->spec->vocab);
 }
 
 static void open_buffers(layer_case *c) {
@@ -143,11 +144,13 @@ static void open_buffers(layer_case *c) {
     c->arrays = grab(c, sizeof c->host_arrays);
     c->hidden = grab(c, rows * hidden * 4);
     c->device_logits = grab(c, rows * vocab * 4);
+    c->device_bare = grab(c, rows * vocab * 4);
     c->logits_scratch = grab(c, rows * hidden * 4);
     c->context = calloc(rows * q, 4);
     c->ffn = calloc(rows * ffn, 4);
     c->states = calloc(rows * hidden, 4);
     c->logits = calloc(rows * vocab, 4);
+    c->bare = calloc(rows * vocab, 4);
     int32_t tables[SLOTS * MAX_BLOCKS];
     for (int i = 0; i < SLOTS * MAX_BLOCKS; i++) /* scattered: block numbers must be followed, not guessed */
         tables[i] = (i * 7) % (SLOTS * MAX_BLOCKS);
@@ -214,6 +217,7 @@ void test_layer_close(layer_case *c) {
                      c->arrays,
                      c->hidden,
                      c->device_logits,
+                     c->device_bare,
                      c->logits_scratch};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         cdp_device_free(c->device, owned[i]);
@@ -222,6 +226,7 @@ void test_layer_close(layer_case *c) {
     free(c->context);
     free(c->ffn);
     free(c->states);
+    free(c->bare);
     free(c->logits);
     free(c);
 }
@@ -268,6 +273,7 @@ static void fetch_results(layer_case *c) {
         c->states[i] = cdp_load(raw, c->shape.hidden_dtype, i);
     free(raw);
     download(c, c->logits, c->device_logits, (size_t)c->n_rows * (size_t)s->vocab * 4);
+    download(c, c->bare, c->device_bare, (size_t)c->n_rows * (size_t)s->vocab * 4);
 }
 
 static void run_layer(layer_case *c) {
@@ -306,6 +312,11 @@ void test_layer_run(layer_case *c) {
     assert_int_equal(o->logits(c->device, &c->shape, &c->vocab, c->hidden, c->n_rows, &c->buf,
                                c->logits_scratch, c->device_logits),
                      CDP_OK);
+    cdp_vocab_weights bare = c->vocab;
+    bare.final_norm = (cdp_tensor){0};
+    assert_int_equal(o->logits(c->device, &c->shape, &bare, c->hidden, c->n_rows, &c->buf, c->logits_scratch,
+                               c->device_bare),
+                     CDP_OK);
     cdp_device_drain(c->device);
     assert_int_equal(cdp_device_check(c->device), CDP_OK);
     fetch_results(c);
@@ -332,6 +343,7 @@ void test_layer_compare(const layer_case *got, const layer_case *want, int n_row
     compare("ffn", got, want, s->ffn, got->ffn, want->ffn, n_rows);
     compare("hidden", got, want, s->hidden, got->states, want->states, n_rows);
     compare("logits", got, want, s->vocab, got->logits, want->logits, n_rows);
+    compare("bare logits", got, want, s->vocab, got->bare, want->bare, n_rows);
 }
 
 /* A prompt of 37, two sequences side by side, one row each, a long prompt between two decoding rows, and few

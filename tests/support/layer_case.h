@@ -3,7 +3,8 @@
  *
  * What each case catches: one row (decode), widths of exactly one vector, one more and one less (tails), odd
  * heads, groups of one, three and more than sixteen heads, every head size a GPU has a kernel for, a window
- * that cuts a block, norms after, biases, q/k norms, partial rope, each dtype beside each cache.
+ * that cuts a block, norms after, biases, q/k norms, partial rope, each dtype beside each cache; and each
+ * with its head once more on rows that no norm has passed.
  */
 #pragma once
 
@@ -34,7 +35,7 @@ typedef struct layer_case {
     double inv[256];
     int32_t host_arrays[5][TEST_LAYER_ROWS], *arrays;
     void *hidden;
-    float *device_logits, *logits_scratch;
+    float *device_logits, *device_bare, *logits_scratch;
     int n_rows;       /* added since the last run */
     bool is_recorded; /* set by the test: the layer's operations are recorded and replayed (ops.h) */
     cdp_step_view view;
@@ -43,6 +44,7 @@ typedef struct layer_case {
     float *ffn;     /* (rows, ffn) */
     float *states;  /* (rows, hidden) */
     float *logits;  /* (rows, vocab) */
+    float *bare;    /* (rows, vocab), the head without the final norm */
 } layer_case;
 
 /* Takes the device over. */
