@@ -2,9 +2,9 @@
  * passes, from before MPI starts to its end; the job must end in time with the code of that fault, name the
  * rank, and leave no process behind. Runs go several at a time, because most of their time is waiting.
  *
- * Each commit runs every point with one way to die, one to stall and one to fail, kinds and victims taking
- * turns, and the moments of load and step with all of them. CDPIPE_TEST_ALL=1 runs every point with every
- * kind on the first and the last rank of two and of three.
+ * Each commit runs every point with one way to die, one to stall and, on the first rank and on the last, one
+ * to fail, kinds and victims taking turns, and the moments of load and step with all of them.
+ * CDPIPE_TEST_ALL=1 runs every point with every kind on the first and the last rank of two and of three.
  *
  * What it catches: a wait without a test loop, a watchdog that starts too late or accuses the wrong rank, an
  * error that one rank keeps to itself, a rank that survives its job.
@@ -154,10 +154,11 @@ static const fault_kind *nth_of_class(fault_class class, int n) {
     return NULL;
 }
 
-/* Every point, with one kind of each class; the rank and the size of the world take turns. */
+/* Every point, with one kind of each class; the rank and the size of the world take turns. Rank 0 and the
+ * others pass most points in different places of the source, and an error must be looked at in each. */
 static void test_every_point(void **state) {
     (void)state;
-    fault_case cases[N_POINTS * 3];
+    fault_case cases[N_POINTS * 4];
     int n = 0;
     if (wants_all())
         return;
@@ -167,6 +168,8 @@ static void test_every_point(void **state) {
             const bool is_first = (p / 2 + class) % 2 == 0 || strcmp(points[p], "write") == 0;
             cases[n++] =
                 (fault_case){np, is_first ? 0 : np - 1, points[p], nth_of_class((fault_class) class, p)};
+            if (class == FAILS && strcmp(points[p], "write") != 0)
+                cases[n++] = (fault_case){np, is_first ? np - 1 : 0, points[p], nth_of_class(FAILS, p + 1)};
         }
     check_cases(cases, n);
 }
