@@ -2,26 +2,17 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "comm/world.h"
 #include "kernels/log.h"
+#include "launcher/bar.h"
 
-enum { BAR_CELLS = 24 };
 static const int64_t second = 1000000000;
-
-/* Under mpirun every stream looks like a terminal; only the cdpipe that started mpirun knows. */
-static bool is_terminal(void) {
-    const char *told = getenv("CDPIPE_TERMINAL");
-    return told != NULL ? strcmp(told, "1") == 0 : !cdp_world_has_launcher() && isatty(STDERR_FILENO);
-}
 
 void cdp_progress_begin(cdp_progress *p) {
     p->began_ns = p->shown_ns = cdp_now_ns();
     p->n_done_before = p->n_done;
-    p->has_bar = is_terminal();
+    p->has_bar = cdp_bar_is_due();
 }
 
 /* "120 of 1000 done, 2 failed, 812.3 tokens/s, 0:12:03 left" */
@@ -38,16 +29,6 @@ static void describe(char *out, size_t out_size, const cdp_progress *p, int64_t 
     snprintf(out + n, out_size - (size_t)n, ", %ld:%02ld:%02ld left", left / 3600, left / 60 % 60, left % 60);
 }
 
-static void show_bar(const cdp_progress *p, const char *text) {
-    char bar[BAR_CELLS + 1];
-    const uint64_t full = p->n_total > 0 ? p->n_done * BAR_CELLS / p->n_total : 0;
-    for (uint64_t i = 0; i < BAR_CELLS; i++)
-        bar[i] = i < full ? '#' : '.';
-    bar[BAR_CELLS] = '\0';
-    fprintf(stderr, "\r[%s] %s\x1b[K", bar, text);
-    fflush(stderr);
-}
-
 void cdp_progress_turn(cdp_progress *p) {
     const int64_t now = cdp_now_ns();
     char text[160];
@@ -56,7 +37,7 @@ void cdp_progress_turn(cdp_progress *p) {
     p->shown_ns = now;
     describe(text, sizeof text, p, now);
     if (p->has_bar)
-        show_bar(p, text);
+        cdp_bar_show(p->n_done, p->n_total, text);
     else
         cdp_note("batch: %s", text);
 }
@@ -66,7 +47,7 @@ void cdp_progress_end(cdp_progress *p) {
     if (!cdp_log_speaks())
         return;
     if (p->has_bar)
-        fputs("\r\x1b[K", stderr);
+        cdp_bar_clear();
     describe(text, sizeof text, p, cdp_now_ns());
     cdp_note("batch: %s", text);
 }
