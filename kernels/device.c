@@ -27,19 +27,22 @@ const struct cdp_ops *cdp_device_ops(const cdp_device *device) {
     return device->ops;
 }
 
-static cdp_status alloc_own(cdp_device *device, void **out, uint64_t n_bytes) {
-    CDP_TRY(device->table->alloc(device, out, n_bytes));
+static cdp_status alloc_own(cdp_device *device, void **out, uint64_t n_bytes, bool is_zeroed) {
+    if (is_zeroed || device->table->alloc_unwritten == NULL)
+        CDP_TRY(device->table->alloc(device, out, n_bytes));
+    else
+        CDP_TRY(device->table->alloc_unwritten(device, out, n_bytes));
     if (device->allocated > device->peak)
         device->peak = device->allocated;
     return CDP_OK;
 }
 
-cdp_status cdp_device_alloc(cdp_device *device, void **out, uint64_t n_bytes) {
+static cdp_status alloc(cdp_device *device, void **out, uint64_t n_bytes, bool is_zeroed) {
     *out = NULL;
     if (n_bytes == 0)
         return CDP_OK;
     if (device->slab == NULL)
-        return alloc_own(device, out, n_bytes);
+        return alloc_own(device, out, n_bytes, is_zeroed);
     const uint64_t left = device->slab_bytes - device->slab_used;
     if (n_bytes > left)
         return cdp_fail(
@@ -48,6 +51,13 @@ cdp_status cdp_device_alloc(cdp_device *device, void **out, uint64_t n_bytes) {
     *out = device->slab + device->slab_used;
     device->slab_used += aligned(n_bytes) < left ? aligned(n_bytes) : left;
     return CDP_OK;
+}
+
+cdp_status cdp_device_alloc(cdp_device *device, void **out, uint64_t n_bytes) {
+    return alloc(device, out, n_bytes, true);
+}
+cdp_status cdp_device_alloc_unwritten(cdp_device *device, void **out, uint64_t n_bytes) {
+    return alloc(device, out, n_bytes, false);
 }
 
 void cdp_device_free(cdp_device *device, void *memory) {
@@ -61,7 +71,7 @@ cdp_status cdp_device_reserve(cdp_device *device, uint64_t n_bytes) {
     if (device->slab != NULL)
         return cdp_fail(CDP_INTERNAL, "a second slab of %llu bytes", (unsigned long long)n_bytes);
     void *slab = NULL;
-    CDP_TRY(alloc_own(device, &slab, n_bytes));
+    CDP_TRY(alloc_own(device, &slab, n_bytes, true));
     device->slab = slab;
     device->slab_bytes = n_bytes;
     return CDP_OK;

@@ -13,6 +13,7 @@
 #pragma once
 
 #include "kernels/status.h"
+#include <sched.h>
 #include <stdint.h>
 
 typedef enum cdp_device_kind { CDP_DEVICE_CPU, CDP_DEVICE_CUDA } cdp_device_kind;
@@ -38,6 +39,7 @@ typedef struct cdp_cpu_options {
     int n_threads; /* worker threads, at least 1 */
     cdp_cpu_tier tier;
     const struct cdp_ops *ops; /* NULL: the table of the tier; tests put &cdp_ops_ref here */
+    const cpu_set_t *cpus;     /* n_threads of them: a worker is pinned to each; NULL: nobody is pinned */
 } cdp_cpu_options;
 
 /* Start the CPU device. CDP_SYSTEM when threads or memory are refused. The caller closes it. */
@@ -72,6 +74,10 @@ enum { CDP_DEVICE_ALIGNMENT = 256 };
  * n_bytes 0 gives NULL and CDP_OK. CDP_SYSTEM when there is none, CDP_INTERNAL when a slab has no room left:
  * the plan did not count this buffer. */
 cdp_status cdp_device_alloc(cdp_device *device, void **out, uint64_t n_bytes);
+
+/* The same, not zeroed: the caller has every byte written before anything reads it. On the CPU a page becomes
+ * real under the thread that writes it first, near the core this runs on. */
+cdp_status cdp_device_alloc_unwritten(cdp_device *device, void **out, uint64_t n_bytes);
 
 /* NULL is fine. The room of a buffer in a slab comes back only with the slab. */
 void cdp_device_free(cdp_device *device, void *memory);

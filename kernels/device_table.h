@@ -16,6 +16,7 @@ typedef struct cdp_device_table {
     void (*close)(cdp_device *device);
     /* n_bytes > 0. Adds to and takes from device->allocated. */
     cdp_status (*alloc)(cdp_device *device, void **out, uint64_t n_bytes);
+    cdp_status (*alloc_unwritten)(cdp_device *device, void **out, uint64_t n_bytes); /* NULL: alloc */
     void (*free)(cdp_device *device, void *memory);
     cdp_status (*free_bytes)(cdp_device *device, uint64_t *out);
     cdp_status (*host_alloc)(cdp_device *device, void **out, uint64_t n_bytes);

@@ -9,11 +9,11 @@
 /* The files of one version. Version 2 throttles above `high` until hardly anything moves: that is a limit,
  * too. */
 typedef struct version {
-    const char *mount, *limit, *high, *used;
+    const char *limit, *high, *used;
 } version;
 static const version versions[] = {
-    {"/sys/fs/cgroup/memory", "memory.limit_in_bytes", NULL, "memory.usage_in_bytes"},
-    {"/sys/fs/cgroup", "memory.max", "memory.high", "memory.current"},
+    {"memory.limit_in_bytes", NULL, "memory.usage_in_bytes"},
+    {"memory.max", "memory.high", "memory.current"},
 };
 
 static FILE *open_in(const char *folder, const char *name) {
@@ -59,52 +59,64 @@ static uint64_t left_in(const version *v, const char *folder) {
     return limit + cache > used ? limit + cache - used : 0;
 }
 
-/* The group and all above it. A path with ".." leads out of what this process can see. */
-static uint64_t left_up_from(const version *v, const char *root, const char *group) {
-    char folder[PATH_MAX];
-    const bool is_outside = strstr(group, "/..") != NULL;
-    const size_t n_mount = strlen(root) + strlen(v->mount);
-    if (snprintf(folder, sizeof folder, "%s%s%s", root, v->mount, is_outside ? "" : group) >=
-        (int)sizeof folder)
-        return UINT64_MAX;
+static void look_at_memory(void *of, const char *folder, int number) {
+    const uint64_t left = left_in(&versions[number - 1], folder);
+    uint64_t *least = of;
+    *least = left < *least ? left : *least;
+}
+
+uint64_t cdp_cgroup_left(const char *root) {
     uint64_t least = UINT64_MAX;
-    for (char *end = folder + strlen(folder); end != NULL && end >= folder + n_mount;
-         end = strrchr(folder, '/')) {
-        *end = '\0';
-        const uint64_t left = left_in(v, folder);
-        least = left < least ? left : least;
-    }
+    cdp_cgroup_walk(root, "memory", look_at_memory, &least);
     return least;
 }
 
-/* "4:cpu,memory:PATH": the version whose memory it rules, and PATH; NULL for a line of another controller. */
-static const version *version_of(char *line, const char **group_out) {
+/* The way up ----------------------------------------------------------------------------------------------
+ */
+
+/* The group and all above it. A path with ".." leads out of what this process can see. */
+static void walk_up(const char *mount, const char *group, int number, cdp_cgroup_look look, void *of) {
+    char folder[PATH_MAX];
+    const bool is_outside = strstr(group, "/..") != NULL;
+    const size_t n_mount = strlen(mount);
+    if (snprintf(folder, sizeof folder, "%s%s", mount, is_outside ? "" : group) >= (int)sizeof folder)
+        return;
+    for (char *end = folder + strlen(folder); end != NULL && end >= folder + n_mount;
+         end = strrchr(folder, '/')) {
+        *end = '\0';
+        look(of, folder, number);
+    }
+}
+
+/* "4:cpu,memory:PATH": the version by which it rules the controller, and PATH; 0 for a line of another one.
+ */
+static int version_of(char *line, const char *controller, const char **group_out) {
     line[strcspn(line, "\n")] = '\0';
     char *controllers = strchr(line, ':');
     char *group = controllers != NULL ? strchr(controllers + 1, ':') : NULL;
     if (group == NULL)
-        return NULL;
+        return 0;
     *group++ = '\0';
     *group_out = group;
     if (controllers[1] == '\0')
-        return &versions[1];
+        return 2;
     for (const char *at = strtok(controllers + 1, ","); at != NULL; at = strtok(NULL, ","))
-        if (strcmp(at, "memory") == 0)
-            return &versions[0];
-    return NULL;
+        if (strcmp(at, controller) == 0)
+            return 1;
+    return 0;
 }
 
-uint64_t cdp_cgroup_left(const char *root) {
-    char line[PATH_MAX];
-    uint64_t least = UINT64_MAX;
+void cdp_cgroup_walk(const char *root, const char *controller, cdp_cgroup_look look, void *of) {
+    char line[PATH_MAX], mount[PATH_MAX];
     FILE *file = open_in(root, "proc/self/cgroup");
     while (file != NULL && fgets(line, sizeof line, file) != NULL) {
         const char *group = "";
-        const version *v = version_of(line, &group);
-        const uint64_t left = v != NULL ? left_up_from(v, root, group) : UINT64_MAX;
-        least = left < least ? left : least;
+        const int number = version_of(line, controller, &group);
+        const int n = number == 1 ? snprintf(mount, sizeof mount, "%s/sys/fs/cgroup/%s", root, controller)
+                                  : snprintf(mount, sizeof mount, "%s/sys/fs/cgroup", root);
+        if (number > 0 && n < (int)sizeof mount)
+            walk_up(mount, group, number, look, of);
     }
     if (file != NULL)
         fclose(file);
-    return least;
 }

@@ -1,4 +1,4 @@
-/* kernels/cpu/cgroup.h - the memory that the control groups around this process leave it.
+/* kernels/cpu/cgroup.h - the control groups around this process, and the memory that they leave it.
  *
  *     /proc/self/cgroup     0::/slurm/job_7/step_0             version 2, below /sys/fs/cgroup
  *                           4:memory:/slurm/uid_0/job_7        version 1, below /sys/fs/cgroup/memory
@@ -14,3 +14,8 @@
 /* Bytes until the kernel would kill or throttle; page cache that can go counts as free. UINT64_MAX without a
  * limit. `root` stands before every path: "" but in tests. */
 uint64_t cdp_cgroup_left(const char *root);
+
+/* Look at the folder of the group that rules `controller` for this process ("memory", "cpu"), and at all
+ * above it; `version` is 1 or 2. */
+typedef void (*cdp_cgroup_look)(void *of, const char *folder, int version);
+void cdp_cgroup_walk(const char *root, const char *controller, cdp_cgroup_look look, void *of);

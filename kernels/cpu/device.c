@@ -119,7 +119,28 @@ static void *worker_main(void *argument) {
     return NULL;
 }
 
-static cdp_status start_workers(cpu_device *device) {
+/* Pinned to the worker's own processor, the next one after *cpu. The kernel may refuse one (it has just gone
+ * offline, a container changed): the thread then runs where the process may. */
+static int start_worker(cpu_device *device, worker_start *start, const cpu_set_t *cpus, int *cpu) {
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    while (cpus != NULL && *cpu < CPU_SETSIZE && !CPU_ISSET((size_t)*cpu, cpus))
+        ++*cpu;
+    cpu_set_t own;
+    CPU_ZERO(&own);
+    if (cpus != NULL && *cpu < CPU_SETSIZE) {
+        CPU_SET((size_t)(*cpu)++, &own);
+        pthread_attr_setaffinity_np(&attr, sizeof own, &own);
+    }
+    int error = pthread_create(&device->threads[start->worker], &attr, worker_main, start);
+    pthread_attr_destroy(&attr);
+    if (error == EINVAL)
+        error = pthread_create(&device->threads[start->worker], NULL, worker_main, start);
+    return error;
+}
+
+static cdp_status start_workers(cpu_device *device, const cpu_set_t *cpus) {
+    int cpu = 0;
     device->threads = calloc((size_t)device->n_threads, sizeof *device->threads);
     if (device->threads == NULL)
         return cdp_fail(CDP_SYSTEM, "no memory for %d worker threads", device->n_threads);
@@ -128,7 +149,7 @@ static cdp_status start_workers(cpu_device *device) {
         if (start == NULL)
             return cdp_fail(CDP_SYSTEM, "no memory for worker thread %d", i);
         *start = (worker_start){device, i};
-        const int error = pthread_create(&device->threads[i], NULL, worker_main, start);
+        const int error = start_worker(device, start, cpus, &cpu);
         if (error != 0) {
             free(start);
             return cdp_fail(CDP_SYSTEM, "worker thread %d of %d cannot start: %s", i, device->n_threads,
@@ -175,17 +196,22 @@ cdp_status cdp_cpu_submit(cdp_device *base, cdp_job job, const void *args, size_
     return CDP_OK;
 }
 
-static cdp_status alloc_cpu(cdp_device *device, void **out, uint64_t n_bytes) {
+static cdp_status alloc_unwritten(cdp_device *device, void **out, uint64_t n_bytes) {
     /* The size lies in front of the memory, so that free can count. */
     const uint64_t whole = (n_bytes + 2 * ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     unsigned char *memory = aligned_alloc(ALIGNMENT, whole);
     if (memory == NULL)
         return cdp_fail(CDP_SYSTEM, "no memory for %.2f GiB on the CPU device", (double)n_bytes / 0x1p30);
-    memset(memory, 0, whole);
     memcpy(memory, &n_bytes, sizeof n_bytes);
     device->allocated += n_bytes;
     *out = memory + ALIGNMENT;
     /* cppcheck-suppress memleak ; the caller holds it by *out */
+    return CDP_OK;
+}
+
+static cdp_status alloc_cpu(cdp_device *device, void **out, uint64_t n_bytes) {
+    CDP_TRY(alloc_unwritten(device, out, n_bytes));
+    memset(*out, 0, n_bytes);
     return CDP_OK;
 }
 
@@ -286,6 +312,7 @@ static const cdp_device_table cpu_table = {
     .is_host = true,
     .close = close_cpu,
     .alloc = alloc_cpu,
+    .alloc_unwritten = alloc_unwritten,
     .free = free_cpu,
     .free_bytes = free_bytes,
     .host_alloc = host_alloc,
@@ -322,7 +349,7 @@ cdp_status cdp_device_open_cpu(cdp_device **out, const cdp_cpu_options *options)
     else if (device->jobs == NULL)
         st = cdp_fail(CDP_SYSTEM, "no memory for the job queue");
     else
-        st = start_workers(device);
+        st = start_workers(device, options->cpus);
     if (st != CDP_OK)
         cdp_device_close(&device->base);
     else
