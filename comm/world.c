@@ -119,6 +119,9 @@ int cdp_world_size(const cdp_world *world) {
 int cdp_world_local_rank(const cdp_world *world) {
     return world->local_rank;
 }
+int cdp_world_host_leader(const cdp_world *world) {
+    return world->host_leader;
+}
 int cdp_world_local_size(const cdp_world *world) {
     return world->local_size;
 }

@@ -27,6 +27,7 @@ int cdp_world_rank(const cdp_world *world);
 int cdp_world_size(const cdp_world *world);
 int cdp_world_local_rank(const cdp_world *world); /* among the ranks of this host */
 int cdp_world_local_size(const cdp_world *world);
+int cdp_world_host_leader(const cdp_world *world); /* the lowest rank of this host: tells hosts apart */
 const char *cdp_world_host(const cdp_world *world);
 
 /* A plain mpirun of one or two ranks ties each to one core: give this thread, and those it starts from here

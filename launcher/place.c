@@ -9,11 +9,50 @@
 
 enum { CHUNK_CPU = 128, CHUNK_GPU = 512 };
 
-int cdp_place_threads(const cdp_options *options, const cdp_world *world) {
-    if (options->threads > 0)
-        return options->threads;
-    const int n = cdp_cpu_usable_cores() / (world != NULL ? cdp_world_local_size(world) : 1);
-    return n < 1 ? 1 : n;
+/* What every rank brings, to know the ranks of its host. */
+typedef struct neighbour {
+    int host_leader;
+    cdp_cores cores;
+} neighbour;
+
+static void share_host(cdp_core_share *out, const neighbour *all, int size, int rank, cdp_cores *local) {
+    int n = 0, mine = 0, core_of[CPU_SETSIZE];
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    for (int i = 0; i < size; i++) {
+        if (all[i].host_leader != all[rank].host_leader)
+            continue;
+        mine = i == rank ? n : mine;
+        local[n++] = all[i].cores;
+        CPU_OR(&cpus, &cpus, &all[i].cores.mask);
+    }
+    cdp_cores_topology(core_of, &cpus, /*root=*/"");
+    cdp_cores_share(out, local, n, mine, core_of);
+}
+
+cdp_status cdp_place_cores(cdp_core_share *out, const cdp_options *options, cdp_world *world) {
+    const int size = world != NULL ? cdp_world_size(world) : 1;
+    const int rank = world != NULL ? cdp_world_rank(world) : 0;
+    neighbour mine = {0}, *all = calloc((size_t)size, sizeof *all);
+    cdp_cores *local = calloc((size_t)size, sizeof *local);
+    cdp_status st =
+        all != NULL && local != NULL ? CDP_OK : cdp_fail(CDP_SYSTEM, "no memory for %d ranks", size);
+    if (world != NULL)
+        CDP_TRY_GOTO(cdp_world_agree(world, st), st, done);
+    if (st != CDP_OK)
+        goto done;
+    cdp_cores_read(&mine.cores, /*root=*/"");
+    mine.host_leader = world != NULL ? cdp_world_host_leader(world) : 0;
+    all[0] = mine;
+    if (world != NULL)
+        CDP_TRY_GOTO(cdp_world_gather(world, all, &mine, sizeof mine), st, done);
+    share_host(out, all, size, rank, local);
+    if (options->threads > 0 && options->threads != out->n)
+        *out = (cdp_core_share){.n = options->threads, .cpus = mine.cores.mask};
+done:
+    free(local);
+    free(all);
+    return st;
 }
 
 int cdp_place_chunk(const cdp_options *options, cdp_device_kind kind) {
@@ -210,8 +249,9 @@ cdp_status cdp_place_list(cdp_place *places, int room, int *n_out, cdp_device_ki
         cdp_cpu_tier tier;
         CDP_TRY(cdp_place_tier(&tier, options));
         *n_out = 1;
-        cdp_place_fill(places, &(cdp_choice){.kind = CDP_DEVICE_CPU}, cdp_place_threads(options, NULL), tier,
-                       cdp_cpu_free_bytes(), 1);
+        cdp_core_share cores;
+        CDP_TRY(cdp_place_cores(&cores, options, NULL));
+        cdp_place_fill(places, &(cdp_choice){.kind = CDP_DEVICE_CPU}, cores.n, tier, cdp_cpu_free_bytes(), 1);
         return CDP_OK;
     }
     cdp_gpu_count(&n_shown, why, sizeof why);

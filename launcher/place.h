@@ -9,6 +9,7 @@
 #pragma once
 
 #include "comm/world.h"
+#include "kernels/cores.h"
 #include "kernels/device.h"
 #include "kernels/gpu.h"
 #include "launcher/options.h"
@@ -46,8 +47,9 @@ void cdp_place_fill(cdp_place *out, const cdp_choice *choice, int n_threads, cdp
 cdp_status cdp_place_list(cdp_place *places, int room, int *n_out, cdp_device_kind *kind_out,
                           const cdp_options *options);
 
-/* --threads, or cores / local ranks. */
-int cdp_place_threads(const cdp_options *options, const cdp_world *world);
+/* The cores this rank computes on: its share of those that the ranks of its host may use, one thread each.
+ * With another number of --threads it owns none. world may be NULL; else collective. */
+cdp_status cdp_place_cores(cdp_core_share *out, const cdp_options *options, cdp_world *world);
 
 /* --cpu-tier, or the best of this processor; CDP_UNAVAILABLE when the processor lacks it. */
 cdp_status cdp_place_tier(cdp_cpu_tier *out, const cdp_options *options);

@@ -8,6 +8,7 @@
 #include "comm/watchdog.h"
 #include "kernels/fault.h"
 #include "kernels/log.h"
+#include "launcher/loading.h"
 #include "launcher/place.h"
 #include "launcher/report.h"
 #include "planner/file.h"
@@ -85,13 +86,13 @@ static cdp_status open_gpu(cdp_run *run) {
 
 /* Every rank has its context by now and nobody has allocated: what is free is free for stages. */
 static cdp_status find_place(cdp_run *run, cdp_place *place) {
-    run->n_threads = cdp_place_threads(run->options, run->world);
+    CDP_TRY(cdp_place_cores(&run->cores, run->options, run->world));
     CDP_TRY(cdp_place_tier(&run->tier, run->options));
     run->free_bytes = run->choice.is_idle ? 0 : cdp_cpu_free_bytes();
     if (run->device != NULL)
         CDP_TRY(cdp_device_free_bytes(run->device, &run->free_bytes));
     const bool is_cpu = run->choice.kind == CDP_DEVICE_CPU;
-    cdp_place_fill(place, &run->choice, run->n_threads, run->tier, run->free_bytes,
+    cdp_place_fill(place, &run->choice, run->cores.n, run->tier, run->free_bytes,
                    is_cpu ? cdp_world_local_size(run->world) : run->n_sharing);
     return CDP_OK;
 }
@@ -193,7 +194,9 @@ static cdp_status open_device(cdp_run *run) {
     if (run->choice.kind == CDP_DEVICE_CUDA)
         return CDP_OK; /* it is open */
     return cdp_device_open_cpu(&run->device,
-                               &(cdp_cpu_options){.n_threads = run->n_threads, .tier = run->tier});
+                               &(cdp_cpu_options){.n_threads = run->cores.n,
+                                                  .tier = run->tier,
+                                                  .cpus = run->cores.is_own ? &run->cores.cpus : NULL});
 }
 
 static cdp_status open_link(cdp_run *run) {
@@ -214,7 +217,8 @@ static cdp_status take_memory(cdp_run *run) {
     const cdp_loader_options loader = {.n_readers = CDP_LOAD_READERS,
                                        .checks_values = run->options->check_weights,
                                        .on_block = on_block,
-                                       .of = run->world};
+                                       .of = run->world,
+                                       .cpus = run->cores.is_own ? &run->cores.cpus : NULL};
     CDP_TRY(cdp_device_reserve(run->device, cdp_slab_bytes(&mine->bytes)));
     CDP_TRY(cdp_loader_open(&run->loader, run->device, run->index, &loader));
     CDP_TRY(
@@ -226,22 +230,8 @@ static cdp_status take_memory(cdp_run *run) {
 }
 
 static cdp_status load_weights(cdp_run *run) {
-    if (run->stage_number < 0)
-        return CDP_OK;
     const cdp_stage_plan *mine = &run->plan->stages[run->rank];
-    cdp_watchdog_note(run->world, CDP_LOADING, 0, mine->first_layer, mine->end_layer - 1);
-    CDP_TRY(cdp_loader_start(run->loader));
-    bool is_done = false;
-    for (cdp_waiter waiter = {0}; !is_done; cdp_wait_pause(&waiter)) {
-        CDP_TRY(cdp_world_poll(run->world));
-        CDP_TRY(cdp_loader_poll(run->loader, &is_done));
-        if (cdp_stop_wanted())
-            return cdp_fail(CDP_STOPPED, "stopped by a signal while loading");
-    }
-    cdp_loader_close(run->loader);
-    run->loader = NULL;
-    cdp_watchdog_note(run->world, CDP_STARTING, 0, 0, 0);
-    return CDP_OK;
+    return cdp_loading_run(run->world, run->loader, mine->first_layer, mine->end_layer);
 }
 
 static void on_span(void *of, const cdp_step_span *span) {
@@ -289,6 +279,8 @@ static cdp_status open_all(cdp_run *run, const cdp_job_spec *job) {
     const int64_t began = cdp_now_ns();
     AGREE(run, take_memory(run));
     AGREE(run, load_weights(run));
+    cdp_loader_close(run->loader);
+    run->loader = NULL;
     run->load_s = (double)(cdp_now_ns() - began) * 1e-9;
     AGREE(run, open_ring(run));
     if (run->options->trace != NULL)

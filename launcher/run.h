@@ -45,7 +45,7 @@ struct cdp_run {
     cdp_options *options; /* not owned */
     cdp_world *world;     /* not owned */
     int rank, size;
-    int n_threads;
+    cdp_core_share cores; /* of this rank */
     cdp_cpu_tier tier;
     cdp_model_card *card;
     cdp_tensor_index *index;

@@ -19,7 +19,7 @@
 enum {
     CDP_KV_BLOCK_TOKENS = 16,
     CDP_HOME_ROWS = 16,               /* rows the head takes at once: logits are (16, vocab) f32 */
-    CDP_LOAD_READERS = 4,             /* threads that read weights */
+    CDP_LOAD_READERS = 8,             /* threads that read weights */
     CDP_LOAD_STAGING_BYTES = 4 << 20, /* of each reader, for values that change form */
     CDP_SLAB_ALIGNMENT = 256,         /* of every buffer in a GPU's slab (kernels/device.h) */
 };

@@ -10,9 +10,11 @@
  *     reader     [ pread slot 0 ][ pread slot 1 ][ pread slot 0 ] ...
  *     its lane                   [copy slot 0]   [copy slot 1]
  *
- * The main thread only polls.
+ * Blocks are read in the order of the files, one pread each. The main thread only polls.
  */
 #pragma once
+
+#include <sched.h>
 
 #include "kernels/ops.h"
 #include "planner/tensor_index.h"
@@ -24,6 +26,7 @@ typedef struct cdp_loader_options {
     bool checks_values;               /* --check-weights: a NaN or infinity is CDP_BAD_MODEL by tensor */
     cdp_status (*on_block)(void *of); /* after each block, on a reader thread: progress; may be NULL */
     void *of;
+    const cpu_set_t *cpus; /* where the readers run; NULL: where this thread may */
 } cdp_loader_options;
 
 /* Device and index must outlive the loader. */

@@ -18,7 +18,8 @@ struct cdp_stage {
 
 cdp_status cdp_weight_alloc(cdp_device *device, cdp_tensor *out, cdp_dtype dtype, int rows, int cols) {
     *out = (cdp_tensor){.dtype = dtype, .rows = rows, .cols = cols};
-    return cdp_device_alloc(device, &out->data, (uint64_t)rows * (uint64_t)cols * cdp_dtype_bytes(dtype));
+    return cdp_device_alloc_unwritten(device, &out->data,
+                                      (uint64_t)rows * (uint64_t)cols * cdp_dtype_bytes(dtype));
 }
 
 /* What a tensor of the stage is made of: up to three tensors of the files, one below the other. */

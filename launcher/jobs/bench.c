@@ -193,7 +193,7 @@ static void print_json(const cdp_run *run, const bench_job *job) {
         printf("], \"bubble\": %.4f}", bubble_of(run, k));
     }
     printf("], \"bandwidth_bytes_per_s\": %.0f, \"peak_flop_per_s\": %.0f, \"threads\": %d, ",
-           job->bytes_per_s, job->flop_per_s, run->n_threads);
+           job->bytes_per_s, job->flop_per_s, run->cores.n);
     cdp_report_print_json(run);
 }
 
@@ -229,7 +229,7 @@ static void print_table(const cdp_run *run, const bench_job *job) {
     printf("rank 0 reads %.1f GB/s and multiplies at %.0f GFLOP/s (%s, %s), %d threads a rank\n",
            job->bytes_per_s * 1e-9, job->flop_per_s * 1e-9,
            run->tier == CDP_TIER_AMX || run->plan->run.on_gpu ? "bf16" : "f32",
-           run->plan->run.on_gpu ? "cuda" : cdp_cpu_tier_name(run->tier), run->n_threads);
+           run->plan->run.on_gpu ? "cuda" : cdp_cpu_tier_name(run->tier), run->cores.n);
 }
 
 cdp_status cdp_job_bench(cdp_run *run, cdp_options *options, cdp_world *world) {

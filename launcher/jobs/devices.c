@@ -148,11 +148,14 @@ cdp_status cdp_job_devices(const cdp_options *options, cdp_world *world) {
     char why[512] = "";
     if (speaks)
         count_gpus(&n_gpus, why, sizeof why);
+    cdp_core_share cores;
+    cdp_status st = cdp_place_cores(&cores, options, world);
+    if (st != CDP_OK)
+        return st;
     if (speaks && options->json)
-        print_json(n_gpus, why, cdp_place_threads(options, world));
+        print_json(n_gpus, why, cores.n);
     else if (speaks)
         print_banner(n_gpus, why);
-    cdp_status st = CDP_OK;
     if (world != NULL && cdp_world_size(world) > 1) {
         fflush(stdout); /* what is known is shown, whatever the ring says */
         st = cdp_devices_ring(options, world);

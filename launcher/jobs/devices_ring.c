@@ -22,6 +22,7 @@ typedef struct ring {
     cdp_link *link;
     int n_sharing;
     rank_line mine;
+    cdp_core_share cores;
 } ring;
 
 #define AGREE(world, call)                                                                                   \
@@ -38,7 +39,9 @@ static cdp_status open_device(ring *r, const cdp_options *o, cdp_world *world) {
     if (r->choice.kind == CDP_DEVICE_CUDA)
         return cdp_device_open_cuda(&r->device, &(cdp_cuda_options){.index = r->choice.gpu.index});
     return cdp_device_open_cpu(&r->device,
-                               &(cdp_cpu_options){.n_threads = cdp_place_threads(o, world), .tier = tier});
+                               &(cdp_cpu_options){.n_threads = r->cores.n,
+                                                  .tier = tier,
+                                                  .cpus = r->cores.is_own ? &r->cores.cpus : NULL});
 }
 
 static cdp_status find_place(ring *r, const cdp_options *o, cdp_world *world) {
@@ -47,7 +50,7 @@ static cdp_status find_place(ring *r, const cdp_options *o, cdp_world *world) {
     CDP_TRY(cdp_place_tier(&tier, o));
     CDP_TRY(cdp_device_free_bytes(r->device, &free_bytes));
     const bool is_cpu = r->choice.kind == CDP_DEVICE_CPU;
-    cdp_place_fill(&r->mine.place, &r->choice, cdp_place_threads(o, world), tier, free_bytes,
+    cdp_place_fill(&r->mine.place, &r->choice, r->cores.n, tier, free_bytes,
                    is_cpu ? cdp_world_local_size(world) : r->n_sharing);
     snprintf(r->mine.host, sizeof r->mine.host, "%s", cdp_world_host(world));
     snprintf(r->mine.uuid, sizeof r->mine.uuid, "%s", r->choice.gpu.uuid);
@@ -123,6 +126,7 @@ static cdp_status open_and_show(ring *r, const cdp_options *o, cdp_world *world)
     kind = r->choice.kind;
     CDP_TRY(cdp_world_min(world, &kind));
     r->choice.kind = (cdp_device_kind)kind;
+    AGREE(world, cdp_place_cores(&r->cores, o, world));
     AGREE(world, open_device(r, o, world));
     AGREE(world, cdp_place_share(&r->n_sharing, o, world, &r->choice));
     AGREE(world, find_place(r, o, world));
