@@ -19,14 +19,17 @@ typedef struct shape {
     int hidden, layers, heads, kv_heads, head_dim, ffn, vocab;
     bool is_tied;
     double rope_theta;
+    bool is_qwen2; /* a bias for q, k and v; else a llama */
 } shape;
 
 static const shape shapes[] = {
-    {"smollm2-135m", 576, 30, 9, 3, 64, 1536, 49152, true, 100000},
-    {"smollm2-360m", 960, 32, 15, 5, 64, 2560, 49152, true, 100000},
-    {"llama-1b", 2048, 16, 32, 8, 64, 8192, 128256, true, 500000},
-    {"llama-8b", 4096, 32, 32, 8, 128, 14336, 128256, false, 500000},
-    {"tiny", 64, 4, 4, 2, 16, 128, 512, true, 10000},
+    {"smollm2-135m", 576, 30, 9, 3, 64, 1536, 49152, true, 100000, false},
+    {"smollm2-360m", 960, 32, 15, 5, 64, 2560, 49152, true, 100000, false},
+    {"qwen2.5-0.5b", 896, 24, 14, 2, 64, 4864, 151936, true, 1000000, true},
+    {"llama-1b", 2048, 16, 32, 8, 64, 8192, 128256, true, 500000, false},
+    {"llama-8b", 4096, 32, 32, 8, 128, 14336, 128256, false, 500000, false},
+    {"tiny", 64, 4, 4, 2, 16, 128, 512, true, 10000, false},
+    {"tiny-qwen2", 64, 4, 4, 2, 16, 128, 512, true, 10000, true},
 };
 
 enum { MAX_TENSORS = 512, BUFFER_VALUES = 1 << 16 };
@@ -34,18 +37,19 @@ enum { MAX_TENSORS = 512, BUFFER_VALUES = 1 << 16 };
 typedef struct tensor {
     char name[96];
     long rows, cols; /* cols 0: a vector of `rows` */
-    bool is_norm;
+    bool is_norm;    /* all 1 */
 } tensor;
 
 static tensor tensors[MAX_TENSORS];
 static int n_tensors;
 
+/* cols 0: a vector; of these a bias is random, a norm is not. */
 static void add(const char *name, long rows, long cols) {
     tensor *t = &tensors[n_tensors++];
     snprintf(t->name, sizeof t->name, "%s", name);
     t->rows = rows;
     t->cols = cols;
-    t->is_norm = cols == 0;
+    t->is_norm = cols == 0 && strstr(name, "norm") != NULL;
 }
 
 static void add_layer(const shape *s, int layer) {
@@ -62,6 +66,10 @@ static void add_layer(const shape *s, int layer) {
         char name[96];
         snprintf(name, sizeof name, "model.layers.%d.%s.weight", layer, parts[i].name);
         add(name, parts[i].rows, parts[i].cols);
+        if (s->is_qwen2 && i >= 1 && i <= 3) {
+            snprintf(name, sizeof name, "model.layers.%d.%s.bias", layer, parts[i].name);
+            add(name, parts[i].rows, 0);
+        }
     }
 }
 
@@ -84,15 +92,16 @@ static bool write_config(const shape *s, const char *dtype, const char *dir) {
         return false;
     fprintf(
         f,
-        "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"hidden_size\": %d,\n"
+        "{\"architectures\": [\"%s\"], \"model_type\": \"%s\", \"hidden_size\": %d,\n"
         " \"num_hidden_layers\": %d, \"num_attention_heads\": %d, \"num_key_value_heads\": %d, \"head_dim\": "
         "%d,\n"
         " \"intermediate_size\": %d, \"vocab_size\": %d, \"tie_word_embeddings\": %s, \"rope_theta\": %.1f,\n"
         " \"max_position_embeddings\": 8192, \"rms_norm_eps\": 1e-05, \"hidden_act\": \"silu\",\n"
         " \"attention_bias\": false, \"mlp_bias\": false, \"torch_dtype\": \"%s\", \"bos_token_id\": 1,\n"
         " \"eos_token_id\": 2}\n",
-        s->hidden, s->layers, s->heads, s->kv_heads, s->head_dim, s->ffn, s->vocab,
-        s->is_tied ? "true" : "false", s->rope_theta,
+        s->is_qwen2 ? "Qwen2ForCausalLM" : "LlamaForCausalLM", s->is_qwen2 ? "qwen2" : "llama", s->hidden,
+        s->layers, s->heads, s->kv_heads, s->head_dim, s->ffn, s->vocab, s->is_tied ? "true" : "false",
+        s->rope_theta,
         strcmp(dtype, "bf16") == 0   ? "bfloat16"
         : strcmp(dtype, "fp16") == 0 ? "float16"
                                      : "float32");
