@@ -75,7 +75,7 @@ const option_row cdp_option_rows[] = {
      "auto, nccl where it works between GPUs",
      "How hidden states travel: from GPU to GPU by NCCL, or through the memory of the hosts by MPI."},
     {"threads", OPTION_INT, AT(threads), RUN | D, "devices", "N", NULL, 1, 1024, false, "cores / local ranks",
-     "Worker threads of a rank on the CPU device."},
+     "Worker threads of a rank on the CPU device; by default one on each core that it does not share."},
     {"cpu-tier", OPTION_CHOICE, AT(cpu_tier), RUN | D, "devices", "auto|amx|avx512|avx2|plain", NULL, 0, 0,
      false, "auto, the best that all ranks have", "Instructions the CPU device computes with."},
 
