@@ -90,6 +90,44 @@ static void test_any_np(void **state) {
     }
 }
 
+/* Layers that are looked at: taps in the slab, rows for a head without its norm and scale, hidden rows at
+ * home; the choices are those of the CPU, at any np. */
+static void test_taps(void **state) {
+    (void)state;
+    static const char *const ways[][9] = {
+        {"tests/golden/models/granite", "--decoding", "dola", "--dola-layers", "0,1,2,3", "--dola-js", "hf",
+         "--dola-norm", "off"},
+        {"tests/golden/models/llama", "--decoding", "conservative-dynamic", "--cd-method", "consistency",
+         "--cd-decay", "0.8", "--cd-consistency", "0.4"}};
+    for (int way = 0; way < 2; way++) {
+        cJSON *json[3]; /* the CPU, one GPU, three */
+        for (int i = 0; i < 3; i++) {
+            test_run *run = test_run_open(90.0);
+            if (i == 2)
+                test_run_mpirun(run, 3);
+            test_run_add(run, CDPIPE_STANDIN_BIN, "--device", i == 0 ? "cpu" : "cuda", "--dtype", "fp32",
+                         "--prompt-ids", "5,9,31,7,22,3", "--temperature", "0", "--max-new-tokens", "6",
+                         "--ignore-eos", "--json", "--model", test_path(ways[way][0]), NULL);
+            for (int k = 1; k < 9; k++)
+                test_run_add(run, ways[way][k], NULL);
+            test_run_env(run, UNEQUAL);
+            test_run_go(run);
+            json[i] = result_of(run);
+            if (i > 0)
+                check_memory(json[i]);
+            for (int k = 0; k < 2; k++) {
+                const char *const key = k == 0 ? "selected_layers" : "token_ids";
+                if (!cJSON_Compare(golden_get(json[0], key), golden_get(json[i], key), true))
+                    fail_msg("%s, run %d: other %s than on the CPU", ways[way][2], i, key);
+            }
+            test_run_close(run);
+        }
+        assert_string_equal(text_of(json[1], "logits_hash"), text_of(json[2], "logits_hash"));
+        for (int i = 0; i < 3; i++)
+            cJSON_Delete(json[i]);
+    }
+}
+
 /* bench takes the ceilings of a GPU in memory beside the slab, on a small one, too. */
 static void test_bench(void **state) {
     (void)state;
@@ -233,8 +271,9 @@ static void test_faults(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_any_np),    cmocka_unit_test(test_bench),     cmocka_unit_test(test_same_plan),
-        cmocka_unit_test(test_no_driver), cmocka_unit_test(test_too_small), cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_any_np),    cmocka_unit_test(test_taps),      cmocka_unit_test(test_bench),
+        cmocka_unit_test(test_same_plan), cmocka_unit_test(test_no_driver), cmocka_unit_test(test_too_small),
+        cmocka_unit_test(test_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
