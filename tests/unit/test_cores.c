@@ -185,18 +185,20 @@ static void test_quota(void **state) {
 /* This host ---------------------------------------------------------------------------------------------- */
 
 typedef struct seen_args {
-    int *cpu; /* (n_workers) */
+    cpu_set_t *allowed; /* (n_workers) */
 } seen_args;
 
 static void see_job(const void *args, const cdp_turn *turn) {
-    ((const seen_args *)args)->cpu[turn->worker] = sched_getcpu();
+    cpu_set_t *allowed = &((const seen_args *)args)->allowed[turn->worker];
+    sched_getaffinity(0, sizeof *allowed, allowed);
 }
 
 static void test_pinned(void **state) {
     (void)state;
     cdp_cores mine;
     cdp_core_share share;
-    int core_of[CPU_SETSIZE], cpu[CPU_SETSIZE] = {0};
+    static cpu_set_t allowed[CPU_SETSIZE];
+    int core_of[CPU_SETSIZE];
     cdp_cores_read(&mine, "");
     mine.quota = 0;
     cdp_cores_topology(core_of, &mine.mask, "");
@@ -205,14 +207,16 @@ static void test_pinned(void **state) {
     cdp_device *device = NULL;
     const cdp_cpu_options options = {.n_threads = share.n, .tier = CDP_TIER_PLAIN, .cpus = &share.cpus};
     assert_int_equal(cdp_device_open_cpu(&device, &options), CDP_OK);
-    const seen_args args = {cpu};
+    const seen_args args = {allowed};
     assert_int_equal(cdp_cpu_submit(device, see_job, &args, sizeof args), CDP_OK);
     cdp_device_drain(device);
     cdp_device_close(device);
     cpu_set_t seen;
     CPU_ZERO(&seen);
-    for (int i = 0; i < share.n; i++)
-        CPU_SET((size_t)cpu[i], &seen);
+    for (int i = 0; i < share.n; i++) {
+        assert_int_equal(CPU_COUNT(&allowed[i]), 1);
+        CPU_OR(&seen, &seen, &allowed[i]);
+    }
     assert_true(CPU_EQUAL(&seen, &share.cpus)); /* one worker on each */
 }
 
