@@ -107,14 +107,21 @@ static cdp_status exchange(cdp_link *link, test_room *room, int k, int64_t deadl
     return check_bytes(link, room, k);
 }
 
-/* No message is on the way, no copy in the queue. */
-static bool is_quiet(const cdp_link *link) {
-    if (!cdp_device_reached(link->device, cdp_device_record(link->device)))
-        return false;
+/* Copies in the queue end by themselves, unless they stand behind a message that never comes. */
+static bool is_queue_empty(cdp_link *link) {
+    const cdp_event all = cdp_device_record(link->device);
+    const int64_t until_ns = cdp_now_ns() + 1000000000;
+    for (cdp_waiter waiter = {0}; !cdp_device_reached(link->device, all); cdp_wait_pause(&waiter))
+        if (cdp_now_ns() > until_ns || cdp_world_poll(link->world) != CDP_OK)
+            return false;
+    return true;
+}
+
+static bool is_quiet(cdp_link *link) {
     for (int place = 0; place < link->n_places; place++)
         if (!cdp_link_sent(link, place) || !cdp_link_received(link, place))
             return false;
-    return true;
+    return is_queue_empty(link);
 }
 
 cdp_status cdp_link_test(cdp_link *link, int64_t deadline_ns) {

@@ -22,7 +22,11 @@
 
 enum { AT_ONCE = 12 };
 static const double STEP_TIMEOUT_S = 1.0;
-static const double START_S = 8.0; /* mpirun and MPI_Init of several runs on a busy machine */
+#ifdef __SANITIZE_ADDRESS__
+static const double START_S = 16.0; /* mpirun and MPI_Init of several runs on a busy machine */
+#else
+static const double START_S = 8.0;
+#endif
 
 typedef enum fault_class { DIES, STALLS, FAILS, SLOWS } fault_class;
 
