@@ -21,7 +21,7 @@ static bool has_rows(const char *group, cdp_command command) {
 
 /* " N|max", the value as this command takes it; nothing for a flag. */
 typedef struct value_text {
-    char text[96];
+    char text[128];
 } value_text;
 
 static value_text value_of(const option_row *row, cdp_command command) {
