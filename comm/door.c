@@ -69,7 +69,8 @@ cdp_label cdp_door_read(const cdp_door *door) {
     return (cdp_label){.activity = atomic_load(&door->activity),
                        .first = atomic_load(&door->first),
                        .last = atomic_load(&door->last),
-                       .step = atomic_load(&door->step)};
+                       .step = atomic_load(&door->step),
+                       .n_ready = atomic_load(&door->n_ready)};
 }
 
 /* Peers ------------------------------------------------------------------------------------------------ */

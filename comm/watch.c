@@ -89,6 +89,14 @@ static void name_silent(cdp_watchdog *w, int rank, int64_t silent_ns) {
     speak_and_leave(w, text);
 }
 
+static void name_lost(cdp_watchdog *w, int from, int64_t step, int64_t lost_ns) {
+    char mine[128], its[128], text[400];
+    snprintf(text, sizeof text, "%s: step %lld of %s is on its way for %.1f s and does not arrive",
+             name_rank(mine, w, w->world->rank), (long long)step, name_rank(its, w, from),
+             (double)lost_ns * 1e-9);
+    speak_and_leave(w, text);
+}
+
 static void name_dead(cdp_watchdog *w, int rank) {
     char name[128], doing[96], text[400];
     const cdp_label label = cdp_door_read(w->peers[rank].door);
@@ -193,12 +201,36 @@ static void judge_previous(cdp_watchdog *w, int64_t now) {
     name_silent(w, previous, silent);
 }
 
+/* What the rank this one receives from last said; of a rank of another host only the previous one is heard.
+ */
+static int64_t ready_of(const cdp_watchdog *w, int rank) {
+    if (w->peers != NULL && w->peers[rank].door != NULL)
+        return cdp_door_read(w->peers[rank].door).n_ready;
+    return rank == (w->world->rank + w->world->size - 1) % w->world->size ? w->heard.n_ready : 0;
+}
+
+/* A receiver that waits is no fault, nor is a sender whose data nobody has asked for yet; but both at once is
+ * one after a while. A second more than for a silent rank, which is the better name for the same thing. */
+static void judge_message(cdp_watchdog *w, int64_t now) {
+    const int64_t awaits = atomic_load(&w->awaits);
+    const int from = atomic_load(&w->awaits_from);
+    if (awaits < 0 || ready_of(w, from) <= awaits) {
+        w->missed = -1;
+    } else if (w->missed != awaits) {
+        w->missed = awaits;
+        w->missed_ns = now;
+    } else if (now - w->missed_ns > w->limit_ns + 2 * second + w->beat_ns) {
+        name_lost(w, from, awaits, now - w->missed_ns);
+    }
+}
+
 /* When this thread itself slept far too long, the whole machine or job was suspended: nobody is accused of
  * what happened meanwhile. */
 static void restart_clocks(cdp_watchdog *w, int64_t now) {
     w->work_ns = now;
     atomic_store(&w->turned_ns, now);
     atomic_store(&w->heard_ns, now);
+    w->missed = -1;
 }
 
 void *cdp_watch_main(void *argument) {
@@ -220,6 +252,7 @@ void *cdp_watch_main(void *argument) {
         if (w->leave_ns == 0) { /* else this rank is leaving already */
             judge_myself(w, now);
             judge_previous(w, now);
+            judge_message(w, now);
         }
         pthread_mutex_unlock(&w->lock);
     }

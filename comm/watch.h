@@ -20,13 +20,14 @@ typedef struct cdp_label {
     int32_t activity; /* cdp_activity */
     int32_t first, last;
     int64_t step;
+    int64_t n_ready; /* steps before this one are computed here, and their messages on their way */
 } cdp_label;
 
 typedef struct cdp_door {
     uint64_t key; /* says that this really is the door of the rank that gave the key */
     atomic_int has_spoken;
     atomic_int activity, first, last;
-    _Atomic int64_t step;
+    _Atomic int64_t step, n_ready;
 } cdp_door;
 
 /* Another rank, as the watchdog knows it. */
@@ -54,6 +55,8 @@ struct cdp_watchdog {
     _Atomic uint64_t n_done;     /* own work by cdp_watchdog_progress */
     _Atomic int64_t turned_ns;   /* the main loop came round */
     _Atomic int64_t heard_ns;    /* the previous rank was heard */
+    _Atomic int64_t awaits;      /* the step whose message is asked for, -1: none */
+    atomic_int awaits_from;      /* and the rank it comes from */
     atomic_bool may_peers_leave; /* all ranks have agreed to leave: an end is no death */
 
     pthread_mutex_t lock;           /* for the rest, down to the beats */
@@ -68,6 +71,7 @@ struct cdp_watchdog {
     int64_t next_beat_ns;
 
     /* Watchdog thread only. */
+    int64_t missed, missed_ns; /* a step that is awaited although it is on its way (-1: none), since when */
     uint64_t seen_progress;
     int64_t work_ns;       /* own work was last seen to go on, or to begin */
     int64_t leave_ns;      /* leave by then because of a peer's end; 0: no reason */

@@ -56,6 +56,8 @@ static cdp_watchdog *make_watchdog(cdp_world *world, const cdp_watchdog_options 
     w->door_fd = w->wake_fd = -1;
     w->beat_in = w->beat_out = MPI_REQUEST_NULL;
     w->work_ns = now;
+    w->missed = -1;
+    atomic_init(&w->awaits, -1);
     atomic_init(&w->turned_ns, now);
     atomic_init(&w->heard_ns, now);
     pthread_mutex_init(&w->lock, NULL);
@@ -107,8 +109,17 @@ void cdp_watchdog_watch(cdp_world *world, uint64_t (*progress)(void *of), void *
 void cdp_watchdog_note(cdp_world *world, cdp_activity activity, int64_t step, int first, int last) {
     if (world->watchdog == NULL)
         return;
-    const cdp_label label = {(int32_t)activity, first, last, step};
+    const cdp_label label = {.activity = (int32_t)activity, .first = first, .last = last, .step = step};
     cdp_door_write(world->watchdog->door, &label);
+}
+
+void cdp_watchdog_messages(cdp_world *world, int64_t n_ready, int64_t awaits, int from) {
+    cdp_watchdog *w = world->watchdog;
+    if (w == NULL)
+        return;
+    atomic_store(&w->door->n_ready, n_ready);
+    atomic_store(&w->awaits_from, from);
+    atomic_store(&w->awaits, awaits);
 }
 
 void cdp_watchdog_progress(cdp_world *world) {

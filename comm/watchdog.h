@@ -7,6 +7,8 @@
  * its main thread has not come round its loop for that long;
  *   - the previous rank of the world has sent no beat for the limit + 1 s after one was due (it is stopped or
  *     cut off);
+ *   - a message of the previous rank of the ring has been on its way to this one for the limit + 2 s,
+ * although both live: a road that loses messages says nothing by itself;
  *   - another rank of this host has died (pidfd): named at once, exit within a second; when that rank has
  *     said why it left (cdp_watchdog_has_spoken), without a line.
  *
@@ -54,6 +56,10 @@ void cdp_guard_end(cdp_guard *guard);
 
 /* What this rank does now, for the line: e.g. CDP_COMPUTING with first, last = layers and `step`. */
 void cdp_watchdog_note(cdp_world *world, cdp_activity activity, int64_t step, int first, int last);
+
+/* What this rank's messages stand at: steps before n_ready are computed and their data is on its way to the
+ * next rank; the data of step `awaits` (-1: of none) has been asked for from rank `from`. */
+void cdp_watchdog_messages(cdp_world *world, int64_t n_ready, int64_t awaits, int from);
 
 /* One more piece of own work is done (any thread). */
 void cdp_watchdog_progress(cdp_world *world);

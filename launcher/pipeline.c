@@ -38,6 +38,7 @@ struct cdp_pipeline {
     uint64_t next_step;    /* rank 0: id of the next begin; others: id of the next header */
     uint64_t next_forward; /* steps reach the stage in the order of their ids */
     uint64_t next_home;    /* and the head in the same order */
+    uint64_t n_ready;      /* the stage's work of the steps before this one is done */
     bool is_stopping, is_broken, has_sink_failed;
     cdp_logits_sink sink;
     void *sink_of;
@@ -338,6 +339,8 @@ static void note_done(cdp_pipeline *p, bool *moved) {
             cdp_times_head_done(&p->times, &seat->span);
         else
             cdp_times_done(&p->times, &seat->span);
+        if (seat->state == ON_THE_WAY && seat->step.id >= p->n_ready)
+            p->n_ready = seat->step.id + 1;
         seat->is_done = *moved = true;
     }
 }
@@ -378,7 +381,18 @@ static void advance_home(cdp_pipeline *p) {
     }
 }
 
+/* The step whose data has been asked for and is not here; -1: none. */
+static int64_t awaited_step(const cdp_pipeline *p) {
+    const uint64_t id = p->is_first ? p->next_home : p->next_forward;
+    const pipeline_seat *seat = seat_of(p, id);
+    const bool is_asked =
+        p->is_first ? seat->state == ON_THE_WAY && seat->step.n_home > 0 : seat->state == COMING;
+    return is_asked && seat->step.id == id && !cdp_link_received(p->link, place_of(p, id)) ? (int64_t)id : -1;
+}
+
 static void note_activity(cdp_pipeline *p) {
+    cdp_watchdog_messages(p->options.world, (int64_t)p->n_ready, awaited_step(p),
+                          cdp_link_figures_of(p->link).previous);
     if (cdp_device_reached(p->options.device, cdp_device_record(p->options.device)))
         cdp_watchdog_note(p->options.world, CDP_WAITING, (int64_t)p->next_forward, 0, 0);
 }

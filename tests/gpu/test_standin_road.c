@@ -190,6 +190,36 @@ static void peers_that_go_while_the_ring_runs_are_named(void **state) {
     test_run_close(run);
 }
 
+/* NCCL says nothing of a message that never arrives: the rank that waits for it does, whichever edge it is.
+ */
+static void messages_lost_while_the_ring_runs_are_named(void **state) {
+    (void)state;
+    static const struct {
+        int np;
+        const char *map, *fault, *text; /* the seven messages before the lost one are the test's */
+    } cases[] = {
+        {2, "2,3", "STANDIN_FAULT=0:nccl-send:lost:9", "cdpipe: error: rank 1 ("},
+        {2, "2,3", "STANDIN_FAULT=1:nccl-send:lost:9", "cdpipe: error: rank 0 ("},
+        {3, "1,2,2", "STANDIN_FAULT=1:nccl-send:lost:8", "cdpipe: error: rank 2 ("},
+    };
+    test_run *runs[3];
+    for (int i = 0; i < 3; i++) {
+        runs[i] = model_run(cases[i].np, cases[i].map);
+        test_run_env(runs[i], cases[i].fault);
+        test_run_add(runs[i], "--step-timeout", "6", NULL);
+        test_run_start(runs[i]);
+    }
+    test_run_wait_all(runs, 3);
+    for (int i = 0; i < 3; i++) {
+        if (runs[i]->exit_code != 70 || runs[i]->timed_out || strstr(runs[i]->err, cases[i].text) == NULL ||
+            strstr(runs[i]->err, " s and does not arrive: leaving with 70") == NULL)
+            fail_msg("%s: exit code %d after %.1f s; stderr: %s", cases[i].fault, runs[i]->exit_code,
+                     runs[i]->elapsed_s, runs[i]->err);
+        assert_int_equal(test_run_left(runs[i]), 0);
+        test_run_close(runs[i]);
+    }
+}
+
 /* An error inside a kernel ends the process, with everything that tells the card. */
 static void dead_contexts_end_the_rank(void **state) {
     (void)state;
@@ -232,6 +262,7 @@ int main(void) {
         cmocka_unit_test(mpi_is_tested_too),
         cmocka_unit_test(an_abort_that_hangs_ends_the_run),
         cmocka_unit_test(peers_that_go_while_the_ring_runs_are_named),
+        cmocka_unit_test(messages_lost_while_the_ring_runs_are_named),
         cmocka_unit_test(dead_contexts_end_the_rank),
         cmocka_unit_test(different_versions_are_told_before_nccl_does),
     };

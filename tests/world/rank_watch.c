@@ -11,6 +11,8 @@
  *     spoken               it says a line of its own and leaves with 74
  *     leave                it ends abruptly, though after the agreement, while the others' main threads are
  *                          slow to look
+ *     lost                 it has sent step 7, and the next rank has asked for it: from the start
+ *     asked, ready         one half of that, and all end well after DURATION_S
  *     none                 all end well after DURATION_S
  *     slow                 the same; but each piece of its work takes 0.8 of the limit
  *     suspend              the whole job is stopped for DURATION_S from outside; see the test
@@ -75,8 +77,18 @@ static cdp_status work(cdp_world *world, const plan *p, int64_t step, int64_t st
     return CDP_OK;
 }
 
+static void tell_messages(cdp_world *world, const plan *p) {
+    const bool is_lost = strcmp(p->kind, "lost") == 0;
+    const int rank = cdp_world_rank(world), next = (p->victim + 1) % cdp_world_size(world);
+    if (rank == p->victim && (is_lost || strcmp(p->kind, "ready") == 0))
+        cdp_watchdog_messages(world, /*n_ready=*/8, /*awaits=*/-1, /*from=*/0);
+    if (rank == next && (is_lost || strcmp(p->kind, "asked") == 0))
+        cdp_watchdog_messages(world, /*n_ready=*/7, /*awaits=*/7, /*from=*/p->victim);
+}
+
 static cdp_status run(cdp_world *world, const plan *p) {
     const int64_t start = cdp_now_ns();
+    tell_messages(world, p);
     printf("ready\n");
     fflush(stdout);
     for (int64_t step = 0;; step++) {

@@ -124,6 +124,29 @@ static void alone_and_spoken(void **state) {
         test_run_close(runs[i]);
 }
 
+/* A message that a living rank has sent and a living rank waits for. One half of that is no fault. */
+static void lost_messages_are_named_by_their_receiver(void **state) {
+    (void)state;
+    static const fault lost = {"lost", 6.0, {70, 70}, " s and does not arrive"};
+    static const struct { int np, victim, speaker; } cases[] = {{2, 0, 1}, {2, 1, 0}, {3, 1, 2}, {3, 2, 0}};
+    test_run *runs[4], *healthy[] = {start(3, 1, "asked", "5"), start(3, 1, "ready", "5")};
+    for (int i = 0; i < 4; i++)
+        runs[i] = start(cases[i].np, cases[i].victim, "lost", NULL);
+    test_run_wait_all(runs, 4);
+    test_run_wait_all(healthy, 2);
+    for (int i = 0; i < 4; i++) {
+        char words[32];
+        snprintf(words, sizeof words, ": step 7 of rank %d (", cases[i].victim);
+        judge(runs[i], &lost, cases[i].speaker);
+        check(runs[i], strstr(runs[i]->err, words) != NULL);
+        test_run_close(runs[i]);
+    }
+    for (int i = 0; i < 2; i++) {
+        check(healthy[i], healthy[i]->exit_code == 0 && healthy[i]->n_err == 0);
+        test_run_close(healthy[i]);
+    }
+}
+
 /* A slow rank, a leaving rank and a suspended job are no faults. */
 static void healthy_runs_are_left_alone(void **state) {
     (void)state;
@@ -154,6 +177,7 @@ int main(void) {
         cmocka_unit_test(three_ranks_victim_1),
         cmocka_unit_test(three_ranks_victim_2),
         cmocka_unit_test(alone_and_spoken),
+        cmocka_unit_test(lost_messages_are_named_by_their_receiver),
         cmocka_unit_test(healthy_runs_are_left_alone),
     };
     return cmocka_run_group_tests_name("watchdog", tests, NULL, NULL);
