@@ -45,10 +45,11 @@ static void print_stage(const cdp_run *run, int rank) {
         cdp_note("  %4d  idle", rank);
         return;
     }
-    cdp_note("  %4d  %5.1f%%  %5.1f%%  %5.1f%%  %10.3f  %10.3f  %8.1f MiB  %8.1f MiB", rank,
+    cdp_note("  %4d  %5.1f%%  %5.1f%%  %5.1f%%  %10.3f  %10.3f  %8.1f MiB  %8.1f MiB  %6.2f GB/s", rank,
              total > 0 ? 100 * t->busy_s / total : 0, total > 0 ? 100 * t->wait_s / total : 0,
              total > 0 ? 100 * t->send_s / total : 0, 1e3 * t->layers_s / n_steps, 1e3 * t->head_s / n_steps,
-             (double)stage->bytes.total / 0x1p20, (double)report->peak_bytes / 0x1p20);
+             (double)stage->bytes.total / 0x1p20, (double)report->peak_bytes / 0x1p20,
+             report->load_s > 0 ? 1e-9 * (double)report->loaded_bytes / report->load_s : 0);
 }
 
 /* Layers more that a stage's budget would hold. */
@@ -89,7 +90,8 @@ void cdp_report_stages(const cdp_run *run) {
     double times;
     if (!cdp_log_speaks())
         return;
-    cdp_note("  rank    busy    wait    send   layers/step   head/step       planned          real   (ms)");
+    cdp_note("  rank    busy    wait    send   layers/step   head/step       planned          real       "
+             "loaded   (ms)");
     for (int rank = 0; rank < run->plan->n_stages; rank++)
         print_stage(run, rank);
     const int n = cdp_report_loads(run, loads);
@@ -128,12 +130,13 @@ static void print_ranks(const cdp_run *run) {
         const cdp_rank_report *r = &run->reports[rank];
         printf("%s{\"rank\": %d, \"planned_bytes\": %" PRIu64 ", \"peak_bytes\": %" PRIu64
                ", \"slab_bytes\": %" PRIu64 ", \"slab_used_bytes\": %" PRIu64 ", \"steps\": %" PRIu64
-               ", \"rows\": %" PRIu64
+               ", \"rows\": %" PRIu64 ", \"loaded_bytes\": %" PRIu64
                ", \"busy_s\": %.6f, \"wait_s\": %.6f, \"send_s\": %.6f, \"layers_s\": %.6f, "
-               "\"head_s\": %.6f, \"sent_bytes\": %" PRIu64 "}",
+               "\"head_s\": %.6f, \"load_s\": %.6f, \"sent_bytes\": %" PRIu64 "}",
                rank > 0 ? ", " : "", rank, run->plan->stages[rank].bytes.total, r->peak_bytes, r->slab_bytes,
-               r->slab_used_bytes, r->times.n_steps, r->times.n_rows, r->times.busy_s, r->times.wait_s,
-               r->times.send_s, r->times.layers_s, r->times.head_s, r->times.n_sent_bytes);
+               r->slab_used_bytes, r->times.n_steps, r->times.n_rows, r->loaded_bytes, r->times.busy_s,
+               r->times.wait_s, r->times.send_s, r->times.layers_s, r->times.head_s, r->load_s,
+               r->times.n_sent_bytes);
     }
     printf("]");
 }

@@ -209,12 +209,20 @@ static cdp_status open_link(cdp_run *run) {
     return cdp_link_open(&run->link, run->world, &link);
 }
 
+/* Half of the host's memory that is left over beside the weights. */
+static uint64_t cache_room(const cdp_run *run) {
+    const uint64_t share = cdp_cpu_free_bytes() / (uint64_t)cdp_world_local_size(run->world);
+    const uint64_t taken = run->choice.kind == CDP_DEVICE_CPU ? run->plan->stages[run->rank].bytes.total : 0;
+    return share > taken ? (share - taken) / 2 : 0;
+}
+
 static cdp_status take_memory(cdp_run *run) {
     if (run->stage_number < 0)
         return CDP_OK;
     const cdp_stage_plan *mine = &run->plan->stages[run->rank];
     CDP_TRY(cdp_fault_pass("alloc"));
     const cdp_loader_options loader = {.n_readers = CDP_LOAD_READERS,
+                                       .cache_bytes = cache_room(run),
                                        .checks_values = run->options->check_weights,
                                        .on_block = on_block,
                                        .of = run->world,
@@ -231,7 +239,13 @@ static cdp_status take_memory(cdp_run *run) {
 
 static cdp_status load_weights(cdp_run *run) {
     const cdp_stage_plan *mine = &run->plan->stages[run->rank];
-    return cdp_loading_run(run->world, run->loader, mine->first_layer, mine->end_layer);
+    const cdp_status st = cdp_loading_run(run->world, run->loader, mine->first_layer, mine->end_layer);
+    uint64_t n_total;
+    if (run->loader != NULL) {
+        run->read_s = cdp_loader_seconds(run->loader);
+        cdp_loader_progress(run->loader, &run->n_read_bytes, &n_total);
+    }
+    return st;
 }
 
 static void on_span(void *of, const cdp_step_span *span) {
@@ -340,6 +354,8 @@ static cdp_status gather_reports(cdp_run *run) {
         goto done;
     }
     CDP_TRY_GOTO(measure_memory(run, mine), st, done);
+    mine->load_s = run->read_s;
+    mine->loaded_bytes = run->n_read_bytes;
     if (run->pipeline != NULL) {
         mine->times = cdp_pipeline_times_of(run->pipeline);
         mine->n_marks = cdp_pipeline_marks_of(run->pipeline, mine->marks);

@@ -35,6 +35,8 @@ typedef struct cdp_job_spec {
 /* How each rank fared, known on every rank at the end. */
 typedef struct cdp_rank_report {
     uint64_t peak_bytes; /* CPU: resident set, from the operating system; GPU: what went of its free memory */
+    uint64_t loaded_bytes; /* of its weights, from the files, in load_s */
+    double load_s;
     uint64_t slab_used_bytes, slab_bytes; /* GPU: of the stage's one piece; equal when the plan was right */
     cdp_pipeline_times times, marks[CDP_MAX_MARKS];
     int n_marks;
@@ -62,9 +64,11 @@ struct cdp_run {
     cdp_stage *stage;
     cdp_vocab *vocab;
     cdp_pipeline *pipeline;
-    cdp_engine *engine; /* rank 0 */
-    cdp_trace *trace;   /* --trace */
-    double load_s;
+    cdp_engine *engine;       /* rank 0 */
+    cdp_trace *trace;         /* --trace */
+    double load_s;            /* memory and weights, all ranks */
+    double read_s;            /* this rank's weights alone */
+    uint64_t n_read_bytes;    /* of them, in the files */
     cdp_rank_report *reports; /* (size) */
     bool is_alone;            /* the failure is this rank's own: leave without waiting for anyone */
 };

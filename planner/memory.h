@@ -21,6 +21,7 @@ enum {
     CDP_HOME_ROWS = 16,               /* rows the head takes at once: logits are (16, vocab) f32 */
     CDP_LOAD_READERS = 8,             /* threads that read weights */
     CDP_LOAD_STAGING_BYTES = 4 << 20, /* of each reader, for values that change form */
+    CDP_LOAD_SLOT_BYTES = 8 << 20,    /* of a pinned slot on a GPU's way, at most: not the GPU's memory */
     CDP_SLAB_ALIGNMENT = 256,         /* of every buffer in a GPU's slab (kernels/device.h) */
 };
 

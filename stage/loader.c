@@ -8,12 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "planner/file.h"
 #include "planner/memory.h"
 
-/* One piece of one tensor, at most CDP_LOAD_STAGING_BYTES in the file and in its place. */
+/* One piece of one tensor, at most CDP_LOAD_STAGING_BYTES (CDP_LOAD_SLOT_BYTES for a GPU) in the file and in
+ * its place. */
 typedef struct block {
     const cdp_tensor_entry *entry;
     uint64_t offset; /* in the file */
@@ -41,9 +43,12 @@ struct cdp_loader {
     int *fds;
     block *blocks;
     size_t n_blocks, room;
+    size_t block_bytes; /* of the largest block, in the file or in its place */
     uint64_t n_total;
     _Atomic uint64_t n_read;
     atomic_size_t next, n_finished;
+    int64_t began_ns;
+    _Atomic int64_t ended_ns; /* the last reader's end so far */
     atomic_bool is_stopping;
     reader *readers; /* (n_readers) */
     int n_started;
@@ -93,6 +98,12 @@ done:
     return st;
 }
 
+static int64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 static cdp_status push(cdp_loader *loader, const block *b) {
     if (loader->n_blocks == loader->room) {
         const size_t room = loader->room == 0 ? 256 : 2 * loader->room;
@@ -113,11 +124,15 @@ cdp_status cdp_loader_add(cdp_loader *loader, const cdp_tensor_entry *entry, con
     if (first + n > (size_t)to->rows * (size_t)to->cols)
         return cdp_fail(CDP_INTERNAL, "tensor \"%s\" of %zu values does not fit at row %d of (%d, %d)",
                         entry->name, n, first_row, to->rows, to->cols);
-    const size_t step = CDP_LOAD_STAGING_BYTES / (width > to_width ? width : to_width);
+    const size_t widest = width > to_width ? width : to_width;
+    const size_t step =
+        (cdp_device_is_host(loader->device) ? CDP_LOAD_STAGING_BYTES : CDP_LOAD_SLOT_BYTES) / widest;
     for (size_t at = 0; at < n; at += step) {
         const block b = {entry, entry->offset + at * width, n - at < step ? n - at : step,
                          (char *)to->data + (first + at) * to_width, to->dtype};
         CDP_TRY(push(loader, &b));
+        if (b.n * widest > loader->block_bytes)
+            loader->block_bytes = b.n * widest;
     }
     loader->n_total += entry->bytes;
     return CDP_OK;
@@ -170,7 +185,10 @@ static cdp_status read_block(reader *r, const block *b) {
         CDP_TRY(read_values(r, b, b->to));
     else
         CDP_TRY(read_and_upload(r, b));
-    atomic_fetch_add(&loader->n_read, b->n * cdp_dtype_bytes(b->entry->dtype));
+    const uint64_t n_bytes = b->n * cdp_dtype_bytes(b->entry->dtype);
+    if (atomic_fetch_add(&loader->n_read, n_bytes) + n_bytes > loader->options.cache_bytes) /* a hint */
+        (void)posix_fadvise(loader->fds[b->entry->file], (off_t)b->offset, (off_t)n_bytes,
+                            POSIX_FADV_DONTNEED);
     return loader->options.on_block == NULL ? CDP_OK : loader->options.on_block(loader->options.of);
 }
 
@@ -189,7 +207,7 @@ static void keep_failure(cdp_loader *loader, cdp_status st) {
 static cdp_status read_blocks(reader *r) {
     cdp_loader *loader = r->loader;
     size_t n = 0;
-    r->file = malloc(CDP_LOAD_STAGING_BYTES);
+    r->file = malloc(loader->block_bytes + 1);
     if (r->file == NULL)
         return cdp_fail(CDP_SYSTEM, "no memory for a reader's staging buffer");
     while (!atomic_load(&loader->is_stopping)) {
@@ -201,6 +219,7 @@ static cdp_status read_blocks(reader *r) {
     }
     for (int i = 0; i < LANES; i++)
         CDP_TRY(cdp_device_uploaded(loader->device, r->number * LANES + i));
+    atomic_store(&loader->ended_ns, now_ns());
     atomic_fetch_add(&loader->n_finished, n);
     return CDP_OK;
 }
@@ -220,8 +239,8 @@ static cdp_status pin_slots(cdp_loader *loader) {
     for (int i = 0; i < loader->options.n_readers; i++) {
         loader->readers[i] = (reader){.loader = loader, .number = i};
         for (int slot = 0; slot < LANES && !cdp_device_is_host(loader->device); slot++)
-            CDP_TRY(cdp_device_host_alloc(loader->device, &loader->readers[i].pinned[slot],
-                                          CDP_LOAD_STAGING_BYTES));
+            CDP_TRY(
+                cdp_device_host_alloc(loader->device, &loader->readers[i].pinned[slot], loader->block_bytes));
     }
     return CDP_OK;
 }
@@ -246,6 +265,7 @@ static int start_reader(reader *r) {
 }
 
 cdp_status cdp_loader_start(cdp_loader *loader) {
+    loader->began_ns = now_ns();
     CDP_TRY(pin_slots(loader));
     qsort(loader->blocks, loader->n_blocks, sizeof *loader->blocks, by_place);
     for (int i = 0; i < loader->options.n_readers; i++) {
@@ -269,6 +289,11 @@ cdp_status cdp_loader_poll(cdp_loader *loader, bool *is_done_out) {
 void cdp_loader_progress(const cdp_loader *loader, uint64_t *n_read_out, uint64_t *n_total_out) {
     *n_read_out = atomic_load(&loader->n_read);
     *n_total_out = loader->n_total;
+}
+
+double cdp_loader_seconds(const cdp_loader *loader) {
+    const bool is_over = atomic_load(&loader->n_finished) == loader->n_blocks && loader->n_blocks > 0;
+    return (double)((is_over ? atomic_load(&loader->ended_ns) : now_ns()) - loader->began_ns) * 1e-9;
 }
 
 void cdp_loader_close(cdp_loader *loader) {

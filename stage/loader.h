@@ -5,12 +5,15 @@
  *
  * On the CPU a block whose dtype is the file's is read straight into its final place; one that changes form
  * passes a staging buffer of the reader (CDP_LOAD_STAGING_BYTES each, counted in the plan). On a GPU every
- * block passes one of two pinned slots of its reader, which is filled while the other one is copied:
+ * block passes one of two pinned slots of its reader (as large as the largest block, CDP_LOAD_SLOT_BYTES at
+ * most), which is filled while the other one is copied:
  *
  *     reader     [ pread slot 0 ][ pread slot 1 ][ pread slot 0 ] ...
  *     its lane                   [copy slot 0]   [copy slot 1]
  *
- * Blocks are read in the order of the files, one pread each. The main thread only polls.
+ * Blocks are read in the order of the files, one pread each. The main thread only polls. Pages of the files
+ * stay in the system's cache, where the next start finds them, as long as there is room; beyond that they are
+ * dropped behind the reader.
  */
 #pragma once
 
@@ -23,6 +26,7 @@ typedef struct cdp_loader cdp_loader;
 
 typedef struct cdp_loader_options {
     int n_readers;
+    uint64_t cache_bytes;             /* of the files that may stay in the page cache */
     bool checks_values;               /* --check-weights: a NaN or infinity is CDP_BAD_MODEL by tensor */
     cdp_status (*on_block)(void *of); /* after each block, on a reader thread: progress; may be NULL */
     void *of;
@@ -45,6 +49,9 @@ cdp_status cdp_loader_poll(cdp_loader *loader, bool *is_done_out);
 
 /* Bytes of the files read so far, and in all. */
 void cdp_loader_progress(const cdp_loader *loader, uint64_t *n_read_out, uint64_t *n_total_out);
+
+/* Seconds from the start until everything was read, or until now. */
+double cdp_loader_seconds(const cdp_loader *loader);
 
 /* Ends the readers (after their present block). NULL is fine. */
 void cdp_loader_close(cdp_loader *loader);
