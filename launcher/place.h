@@ -12,7 +12,7 @@
 #include "kernels/cores.h"
 #include "kernels/device.h"
 #include "kernels/gpu.h"
-#include "launcher/options.h"
+#include "launcher/options/options.h"
 #include "planner/plan.h"
 
 /* A rank's device before it is opened. */

@@ -10,11 +10,11 @@
 #pragma once
 
 #include "comm/world.h"
-#include "launcher/engine.h"
-#include "launcher/options.h"
+#include "launcher/engine/engine.h"
+#include "launcher/engine/trace.h"
+#include "launcher/options/options.h"
 #include "launcher/place.h"
 #include "launcher/text/tokenizer.h"
-#include "launcher/trace.h"
 #include "planner/plan.h"
 #include "planner/tensor_index.h"
 #include "stage/loader.h"

@@ -1,7 +1,7 @@
 /* launcher/self_start.h - `--np N` and `--num-gpus N` without mpirun: cdpipe starts itself under mpirun. */
 #pragma once
 
-#include "launcher/options.h"
+#include "launcher/options/options.h"
 
 /* True when these options ask for several processes and no launcher has started this one. */
 bool cdp_self_start_wanted(const cdp_options *options);

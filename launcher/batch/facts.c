@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "launcher/batch/batch.h"
-#include "launcher/option_table.h"
+#include "launcher/options/table.h"
 #include "launcher/version.h"
 #include "planner/file.h"
 #include "planner/roles.h"

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "launcher/option_table.h"
+#include "launcher/options/table.h"
 #include "planner/json.h"
 
 static const cdp_json_limits limits = {CDP_MAX_LINE_BYTES, 4 << 20, 64, false, CDP_BAD_DATA};

@@ -10,7 +10,7 @@
  */
 #pragma once
 
-#include "launcher/options.h"
+#include "launcher/options/options.h"
 #include <cjson/cJSON.h>
 
 enum {

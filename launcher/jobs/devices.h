@@ -2,7 +2,7 @@
 #pragma once
 
 #include "comm/world.h"
-#include "launcher/options.h"
+#include "launcher/options/options.h"
 
 /* Text as a JSON string on stdout. */
 void cdp_print_quoted(const char *text);

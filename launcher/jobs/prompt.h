@@ -1,7 +1,7 @@
 /* launcher/jobs/prompt.h - the text a command works on: --prompt, --prompt-file, --prompt-ids or stdin. */
 #pragma once
 
-#include "launcher/options.h"
+#include "launcher/options/options.h"
 #include "launcher/template/chat.h"
 #include "launcher/text/tokenizer.h"
 #include "planner/model_card.h"

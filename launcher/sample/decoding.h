@@ -9,7 +9,7 @@
  */
 #pragma once
 
-#include "launcher/options.h"
+#include "launcher/options/options.h"
 #include "launcher/sample/dola.h"
 #include "launcher/sample/layers.h"
 #include "planner/model_card.h"

@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "launcher/batch/line.h"
-#include "launcher/option_table.h"
+#include "launcher/options/table.h"
 
 static cdp_options base(void) {
     cdp_options o;

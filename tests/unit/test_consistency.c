@@ -15,9 +15,9 @@
 
 #include <cmocka.h>
 
-#include "launcher/option_table.h"
+#include "launcher/engine/schedule.h"
+#include "launcher/options/table.h"
 #include "launcher/sample/decoding.h"
-#include "launcher/schedule.h"
 
 enum { HIDDEN = 2, MOST = 4 };
 static const float inf = INFINITY, nan_row = NAN;

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "launcher/option_table.h"
+#include "launcher/options/table.h"
 
 static char *printed_help(cdp_command command) {
     char *text = NULL;

@@ -4,7 +4,7 @@
  * What it catches: a row read from its neighbour's place, a state that comes twice or never, a head that goes
  * on before its reader has answered.
  */
-#include "launcher/home.h"
+#include "launcher/engine/home.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

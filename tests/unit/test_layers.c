@@ -18,9 +18,9 @@
 
 #include <cmocka.h>
 
-#include "launcher/option_table.h"
+#include "launcher/engine/schedule.h"
+#include "launcher/options/table.h"
 #include "launcher/sample/entropy.h"
-#include "launcher/schedule.h"
 #include "tests/support/data.h"
 #include "tests/support/golden.h"
 #include "tests/support/random.h"

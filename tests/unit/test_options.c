@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "launcher/option_table.h"
+#include "launcher/options/table.h"
 
 static cdp_options options;
 

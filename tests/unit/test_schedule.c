@@ -16,7 +16,7 @@
 #include <cmocka.h>
 
 #include "comm/packet.h"
-#include "launcher/schedule.h"
+#include "launcher/engine/schedule.h"
 #include "stage/seat.h"
 #include "tests/support/random.h"
 

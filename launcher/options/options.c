@@ -1,10 +1,10 @@
-#include "launcher/options.h"
+#include "launcher/options/options.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/option_table.h"
+#include "launcher/options/table.h"
 
 static bool belongs(const option_row *row, cdp_command command) {
     return (row->commands >> command) & 1u;

@@ -1,5 +1,5 @@
-/* launcher/schedule.h - the decisions of rank 0: which sequences are at work, which KV blocks they hold, what
- * stands in the next step.
+/* launcher/engine/schedule.h - the decisions of rank 0: which sequences are at work, which KV blocks they
+ * hold, what stands in the next step.
  *
  *     waiting --a slot and blocks are free--> prompt, chunk by chunk --> one row a step --> ended
  *        ^                                                                     |

@@ -1,7 +1,7 @@
-/* launcher/option_table.h - the rows behind options.h, shared by parser and help. */
+/* launcher/options/table.h - the rows behind options.h, shared by parser and help. */
 #pragma once
 
-#include "launcher/options.h"
+#include "launcher/options/options.h"
 
 typedef enum option_kind {
     OPTION_FLAG,   /* bool */

@@ -1,4 +1,4 @@
-#include "launcher/engine.h"
+#include "launcher/engine/engine.h"
 
 #include <stdlib.h>
 

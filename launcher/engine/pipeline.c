@@ -1,4 +1,4 @@
-#include "launcher/pipeline.h"
+#include "launcher/engine/pipeline.h"
 
 #include <stdlib.h>
 #include <string.h>

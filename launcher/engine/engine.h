@@ -1,4 +1,4 @@
-/* launcher/engine.h - rank 0: sequences in, steps out, logits back; keeps every stage busy.
+/* launcher/engine/engine.h - rank 0: sequences in, steps out, logits back; keeps every stage busy.
  *
  *     submit --> schedule --steps--> pipeline --> ... round the ring ... --> home rows --> schedule -->
  * request
@@ -8,8 +8,8 @@
  */
 #pragma once
 
-#include "launcher/pipeline.h"
-#include "launcher/schedule.h"
+#include "launcher/engine/pipeline.h"
+#include "launcher/engine/schedule.h"
 
 typedef struct cdp_engine cdp_engine;
 

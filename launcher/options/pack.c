@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/option_table.h"
+#include "launcher/options/table.h"
 
 static cdp_status no_memory(void) {
     return cdp_fail(CDP_SYSTEM, "no memory to pack the options");

@@ -1,5 +1,5 @@
-/* launcher/pipeline.h - one step on every rank. The only file that sees both stage/ (computes) and comm/
- * (moves).
+/* launcher/engine/pipeline.h - one step on every rank. The only file that sees both stage/ (computes) and
+ * comm/ (moves).
  *
  *  rank 0                                      rank 1                      rank 2 (last)
  *  text -> tokens                                                                        tokens: int32
@@ -22,8 +22,8 @@
 
 #include "comm/link.h"
 #include "kernels/step.h"
-#include "launcher/home.h"
-#include "launcher/times.h"
+#include "launcher/engine/home.h"
+#include "launcher/engine/times.h"
 #include "planner/plan.h"
 #include "stage/stage.h"
 #include "stage/vocab.h"

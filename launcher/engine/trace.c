@@ -1,4 +1,4 @@
-#include "launcher/trace.h"
+#include "launcher/engine/trace.h"
 
 #include <errno.h>
 #include <fcntl.h>

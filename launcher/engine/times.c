@@ -1,4 +1,4 @@
-#include "launcher/times.h"
+#include "launcher/engine/times.h"
 
 static double seconds(int64_t from_ns, int64_t to_ns) {
     return (double)(to_ns - from_ns) * 1e-9;

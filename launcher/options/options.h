@@ -1,4 +1,4 @@
-/* launcher/options.h - what a person or a batch job asks for: one table of options.
+/* launcher/options/options.h - what a person or a batch job asks for: one table of options.
  *
  * A row of the table is a flag, its type and range, its default, one sentence of help and the commands it
  * belongs to. The table drives parsing, --help, the man page, the environment (--max-gpu-memory is also

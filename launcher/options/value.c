@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/option_table.h"
+#include "launcher/options/table.h"
 
 /* `max` is an answer that only a plan can give; `all` can be had everywhere. */
 bool cdp_option_takes_word(const option_row *row, cdp_command command) {

@@ -1,5 +1,5 @@
-/* launcher/trace.h - --trace FILE: every step of every rank on one time line, in the Chrome trace format
- * (chrome://tracing, ui.perfetto.dev).
+/* launcher/engine/trace.h - --trace FILE: every step of every rank on one time line, in the Chrome trace
+ * format (chrome://tracing, ui.perfetto.dev).
  *
  *     process "rank 1: layers 8-19"
  *       layers    |==step 4==|==step 5==|                  what the device computes, in its order
@@ -14,7 +14,7 @@
 #pragma once
 
 #include "comm/world.h"
-#include "launcher/pipeline.h"
+#include "launcher/engine/pipeline.h"
 
 typedef struct cdp_trace cdp_trace;
 

@@ -1,4 +1,4 @@
-#include "launcher/home.h"
+#include "launcher/engine/home.h"
 
 #include <stdlib.h>
 

@@ -1,4 +1,4 @@
-#include "launcher/option_table.h"
+#include "launcher/options/table.h"
 
 #include <limits.h>
 #include <math.h>

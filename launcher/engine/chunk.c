@@ -1,4 +1,4 @@
-#include "launcher/chunk.h"
+#include "launcher/engine/chunk.h"
 
 #include "planner/memory.h"
 

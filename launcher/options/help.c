@@ -2,7 +2,7 @@
 #include <ctype.h>
 #include <string.h>
 
-#include "launcher/option_table.h"
+#include "launcher/options/table.h"
 
 static const char *const groups[] = {"model", "devices", "text",     "generation", "decoding",
                                      "batch", "run",     "tokenize", "bench",      "report"};

@@ -1,4 +1,4 @@
-/* launcher/chunk.h - how many prompt rows may share a step with decoding rows.
+/* launcher/engine/chunk.h - how many prompt rows may share a step with decoding rows.
  *
  *     t(x) = c + b * x        seconds of a step of x rows: c reads the weights, b is one row's arithmetic
  *

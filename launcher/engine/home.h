@@ -1,5 +1,5 @@
-/* launcher/home.h - what a step brings home, and in which order the head takes it. Rank 0 only; no device and
- * no message here, so that it can be tested alone.
+/* launcher/engine/home.h - what a step brings home, and in which order the head takes it. Rank 0 only; no
+ * device and no message here, so that it can be tested alone.
  *
  *     behind the hidden rows:   state 0 | state 1 | ... | last state        rows as in the step, tapped ones
  *     to the head:              row by row, each from its last state up to the shallowest
@@ -9,7 +9,7 @@
  */
 #pragma once
 
-#include "launcher/schedule.h"
+#include "launcher/engine/schedule.h"
 
 /* One state of one home row, somewhere behind the hidden rows. */
 typedef struct cdp_home_item {

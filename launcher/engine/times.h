@@ -1,6 +1,6 @@
-/* launcher/times.h - the clocks of one rank's pipeline: the moments of each step, what they add up to, and
- * how long a pause may be. Knows neither seats nor links: launcher/pipeline.c says what happens, as it sees
- * it.
+/* launcher/engine/times.h - the clocks of one rank's pipeline: the moments of each step, what they add up to,
+ * and how long a pause may be. Knows neither seats nor links: launcher/engine/pipeline.c says what happens,
+ * as it sees it.
  *
  *     asked -- came -- began ====== done -- sent ----- home -- head ====== head_done -- ended
  *                        |  layers_s  | send_s |                 |   head_s   |

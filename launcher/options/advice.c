@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "launcher/option_table.h"
+#include "launcher/options/table.h"
 
 /* Edits (insert, delete, replace) that turn a into b. */
 static int distance(const char *a, size_t n_a, const char *b) {
