@@ -60,9 +60,11 @@ function(cdpipe_cuda_library)
   target_link_libraries(cdp_kernels INTERFACE "$<IF:$<BOOL:$<TARGET_PROPERTY:CDP_STANDIN>>,cdp_standin,cdp_cuda>")
 endfunction()
 
-# Where the opened libraries are looked for: beside the system's, the toolkit this was built with.
+# Where the opened libraries are looked for: beside the system's, the toolkit this was built with. The build tree has the
+# installed program's path: CMake would else fill its own up with a colon, which means the current folder.
+set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)
+set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON) # an MPI outside the system's folders
 if(CDPIPE_CUDA_VERSION)
-  list(APPEND CMAKE_BUILD_RPATH ${CUDAToolkit_LIBRARY_DIR})
   list(APPEND CMAKE_INSTALL_RPATH ${CUDAToolkit_LIBRARY_DIR})
 endif()
 

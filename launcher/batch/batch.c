@@ -116,8 +116,8 @@ static cdp_status finish_if_whole(cdp_batch *batch) {
         if (!batch->has_manifest)
             CDP_TRY(cdp_manifest_write(&cdp_disk_real, batch->options->output, batch->facts));
         CDP_TRY(cdp_output_complete(&batch->output));
-        cdp_journal_remove(&batch->journal);
     }
+    cdp_journal_remove(&batch->journal); /* also that of a run that died between its last rename and this */
     cdp_note("%s is complete, %u records: nothing to do", batch->options->output, l->n);
     batch->is_complete = true;
     return CDP_OK;

@@ -125,11 +125,24 @@ static void test_disk_faults(void **state) {
     }
 }
 
+/* All is there under its own name; only the journal was left when the machine went. */
+static void test_end_behind_the_rename(void **state) {
+    (void)state;
+    const char *out = fresh();
+    batch_go(batch_open(1, 60, input, out), 0);
+    FILE *journal = fopen(beside(out, ".attempts"), "w");
+    assert_non_null(journal);
+    fputs("\nrun 1 nowhere 0 0\nstart 3\n", journal);
+    fclose(journal);
+    check_resumes(out, 2);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_crashing_prompt),
         cmocka_unit_test(test_evidence),
         cmocka_unit_test(test_disk_faults),
+        cmocka_unit_test(test_end_behind_the_rename),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
