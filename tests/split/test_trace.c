@@ -144,7 +144,7 @@ static const slice *slice_around(const cJSON *end, const slice *slices, int n) {
     const slice *found = NULL;
     for (int i = 0; i < n; i++) {
         const slice *s = &slices[i];
-        if (s->pid != pid || s->tid != tid || at < s->from || at >= s->to)
+        if (s->pid != pid || s->tid != tid || at < s->from || at > s->to - 5e-4) /* `to` is a sum */
             continue;
         assert_null(found);
         found = s;
