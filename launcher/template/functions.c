@@ -67,7 +67,9 @@ static tpl_value namespace(tpl_machine *m, tpl_call *call) {
 static tpl_value raise_exception(tpl_machine *m, tpl_call *call) {
     char shown[1024];
     const tpl_value words = tpl_string(m, call->a[0]);
-    cdp_fail(CDP_BAD_DATA, "%s", cdp_escape(shown, sizeof shown, words.bytes, words.n));
+    cdp_fail(CDP_BAD_DATA, "%s",
+             words.n > 0 ? cdp_escape(shown, sizeof shown, words.bytes, words.n)
+                         : "the chat template refuses the conversation without a word");
     longjmp(m->out, 1);
 }
 

@@ -61,7 +61,8 @@ typedef struct cdp_rendered {
 } cdp_rendered;
 
 /* Render; the caller gives *out back with cdp_rendered_close, also after a failure. CDP_BAD_DATA: what
- * raise_exception says, word for word, or a fault with line and column. */
+ * raise_exception says, word for word (a sentence of ours where it says nothing), or a fault with line and
+ * column. */
 cdp_status cdp_chat_template_render(const cdp_chat_template *t, const cdp_variable *variables,
                                     int n_variables, const cdp_clock *clock, cdp_rendered *out);
 void cdp_rendered_close(cdp_rendered *rendered);

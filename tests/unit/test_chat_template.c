@@ -286,6 +286,7 @@ static void faults_say_where(void **state) {
         {"{{ 9223372036854775807 + 1 }}", "beyond 64 bits"},
         {"{{ range(100001) }}", "range of more than 100000"},
         {"{{ 1 // 0 }}", "division by zero"},
+        {"{{ raise_exception(nobody) }}", "refuses the conversation without a word"},
         {"{{ \"\\ud800\" }}", "is no character"},
         {"a\nb\xff", "t: line 2, column 2: byte 3 is no UTF-8 text"},
     };
