@@ -59,6 +59,15 @@ static void test_crashing_prompt(void **state) {
     cJSON_Delete(records);
 }
 
+/* Two ranks, to whatever end the fault brings. */
+static test_run *go_with(const char *fault, const char *out) {
+    test_run *run = batch_open(2, 60, input, out);
+    test_run_add(run, "--step-timeout", "1", NULL);
+    test_run_env(run, fault);
+    test_run_go(run);
+    return run;
+}
+
 /* A rank that hangs by its own fault leaves evidence, whichever rank it is; one that is killed leaves none,
  * nor does a disk that does not answer, nor one that had no core: a machine under load is no prompt's doing.
  */
@@ -73,10 +82,7 @@ static void test_evidence(void **state) {
                  {"CDPIPE_FAULT=1:step:kill9:9", NULL}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const char *out = fresh();
-        test_run *run = batch_open(2, 60, input, out);
-        test_run_add(run, "--step-timeout", "1", NULL);
-        test_run_env(run, cases[i].fault);
-        test_run_go(run);
+        test_run *run = go_with(cases[i].fault, out);
         char *journal = read_text(beside(out, ".attempts"));
         const bool is_starved = strstr(run->err, "this machine is overloaded") != NULL;
         const char *line = is_starved ? NULL : cases[i].line;
@@ -112,10 +118,7 @@ static void test_disk_faults(void **state) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const char *out = fresh();
-        test_run *run = batch_open(2, 60, input, out);
-        test_run_add(run, "--step-timeout", "1", NULL);
-        test_run_env(run, cases[i].fault);
-        test_run_go(run);
+        test_run *run = go_with(cases[i].fault, out);
         if ((run->exit_code != cases[i].code && run->exit_code != cases[i].other_code) ||
             strstr(run->err, cases[i].says) == NULL || test_run_left(run) != 0)
             fail_msg("%s: exit %d, expected %d and \"%s\"\n%s", cases[i].fault, run->exit_code, cases[i].code,
