@@ -95,7 +95,7 @@ bool cuda_can_fuse_qkv(const cdp_shape *shape, const cdp_layer *layer);
 cdp_status cuda_product_gate_up(cuda_rows out, const cdp_layer *layer, const cuda_input *in,
                                 const cdp_shape *shape, int n_rows, cudaStream_t stream);
 
-/* --- attend.cu
+/* --- attend.cu, attend_split.cu, attend_prompt.cu, attend_plain.cu
  * ---------------------------------------------------------------------------------------------- */
 
 /* context = R4(softmax(q k scale) v); out is what attn_out reads. scratch: attend_sizes.h; its counters are
