@@ -18,6 +18,7 @@
 enum {
     BLOCK_VECTORS = CDP_BLOCK_TOKENS / VF,
     ROWS_PER_ITEM = 4,
+    VALUE_VECTORS = 4,   /* vectors of a query's output at once */
 #if defined(__AVX512F__) /* four sums a query: 16 of 32 registers */
     QUERIES = 4,
 #else
@@ -83,27 +84,48 @@ SIMD void block_scores(float scores[][CDP_BLOCK_TOKENS], query *const *queries, 
     }
 }
 
-/* out_i[d] = out_i[d] * keep_i + sum_t p_i[t] v[t,d], t ascending; positions first .. last-1 of the block are
- * visible to all n queries, the others may hold anything and are not read. */
+/* out_i[d] = out_i[d] * keep_i + sum_t p_i[t] v[t,d], t ascending, for n_vectors vectors of d; all sums stay
+ * in registers. */
+SIMD void value_vectors(query *const *queries, const int n, const int n_vectors, float p[][CDP_BLOCK_TOKENS],
+                        const float *keep, const void *kv, size_t values, int d, int head_dim, int first,
+                        int last, const cdp_dtype dtype) {
+    vf sums[QUERIES][VALUE_VECTORS];
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < n_vectors; j++)
+            sums[i][j] = v_load(queries[i]->out + d + j * VF) * v_set(keep[i]);
+#pragma GCC unroll 1
+    for (int t = first; t < last; t++) {
+        vf value[VALUE_VECTORS];
+#pragma GCC unroll 4
+        for (int j = 0; j < n_vectors; j++)
+            value[j] = v_load_as(kv, dtype, values + (size_t)(t * head_dim + d + j * VF));
+#pragma GCC unroll 4
+        for (int i = 0; i < n; i++) {
+            const vf weight = v_set(p[i][t]);
+#pragma GCC unroll 4
+            for (int j = 0; j < n_vectors; j++)
+                sums[i][j] = v_fma(weight, value[j], sums[i][j]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < n_vectors; j++)
+            v_store(queries[i]->out + d + j * VF, sums[i][j]);
+}
+
+/* All of out; positions first .. last-1 of the block are visible to all n queries, the others may hold
+ * anything and are not read. */
 SIMD void block_values(query *const *queries, const int n, float p[][CDP_BLOCK_TOKENS], const float *keep,
                        const void *kv, size_t values, const cdp_shape *s, int first, int last,
                        const cdp_dtype dtype) {
     int d = 0;
-    for (; d + VF <= s->head_dim; d += VF) {
-        vf sums[QUERIES];
-#pragma GCC unroll 4
-        for (int i = 0; i < n; i++)
-            sums[i] = v_load(queries[i]->out + d) * v_set(keep[i]);
-        for (int t = first; t < last; t++) {
-            const vf value = v_load_as(kv, dtype, values + (size_t)(t * s->head_dim + d));
-#pragma GCC unroll 4
-            for (int i = 0; i < n; i++)
-                sums[i] = v_fma(v_set(p[i][t]), value, sums[i]);
-        }
-#pragma GCC unroll 4
-        for (int i = 0; i < n; i++)
-            v_store(queries[i]->out + d, sums[i]);
-    }
+    for (; d + VALUE_VECTORS * VF <= s->head_dim; d += VALUE_VECTORS * VF)
+        value_vectors(queries, n, VALUE_VECTORS, p, keep, kv, values, d, s->head_dim, first, last, dtype);
+    for (; d + VF <= s->head_dim; d += VF)
+        value_vectors(queries, n, 1, p, keep, kv, values, d, s->head_dim, first, last, dtype);
     for (; d < s->head_dim; d++)
         for (int i = 0; i < n; i++) {
             float sum = queries[i]->out[d] * keep[i];
@@ -131,7 +153,9 @@ SIMD float block_weights(query *one, float *scores, int first, int last) {
         v_store(scores + part * VF, p);
         sum += p;
     }
-    const float keep = before == -INFINITY ? 0.0f : v_exp(v_set(before - one->best))[0];
+    float keep = 1.0f; /* e^0, as in most blocks */
+    if (before != one->best)
+        keep = before == -INFINITY ? 0.0f : v_exp(v_set(before - one->best))[0];
     one->total = one->total * keep + v_sum(sum);
     return keep;
 }
