@@ -1,88 +1,303 @@
-/* kernels/cuda/attend_prompt.cu - attention of many rows: a warp = 16 query vectors of neighbouring rows and
- * one KV head, all their keys in ascending order. Bound by tensor cores and L1.
+/* kernels/cuda/attend_prompt.cu - attention of many rows, on tensor cores.
+ *
+ * A block = query vectors of neighbouring rows and one KV head; keys are taken in tiles, whose numbers are
+ * absolute, so that a row's sums do not depend on chunk or company:
+ *
+ *               tile 0   tile 1   tile 2   tile 3 ...
+ *     team 0    x                 x                     four warps, each 32 vectors (16 of wide heads)
+ *     team 1             x                 x            four more, the same vectors
+ *
+ * In the end team 0 merges both results. Two teams keep a multiprocessor's tensor cores busy where a prompt's
+ * chunk has too few vectors for two blocks: one computes powers while the other multiplies. Each fetches its
+ * own tiles, the next while it works on one, and meets at a barrier of its own.
+ *
+ *     shared    queries as a fragments (FRAGMENTS, 128 lanes) | team, stage: keys, values of a tile
+ *
+ * A fragment of keys or values serves two tiles of 16 vectors. Bound by tensor cores; the notebook in
+ * tests/bench has the count.
  */
-#include "kernels/cuda/attend_tile.cuh"
+#include "kernels/cuda/attend_prompt.cuh"
 
-/* Many rows: a warp = 16 query vectors, numbered (row, head of the group), of one KV head. Neighbouring rows
- * are mostly one sequence; where they are not, the warp takes one sequence after the other, the others'
- * vectors masked. The last rows of a prompt have the most keys and start first. */
-/* Blocks that a multiprocessor is to hold: as many as there are registers for, without one that spills. */
-template <cdp_dtype KV, int D> struct prompt_blocks {
-    enum { WIDTH = D * (1 + query_tile<KV, D>::Q_PARTS), N = WIDTH < 160 ? 4 : WIDTH <= 288 ? 3 : 2 };
-};
+/* Where a thread stands. */
+typedef struct prompt_place {
+    int team, thread, warp, g, t; /* thread, warp: of the team */
+    int kv_head, begin;           /* the block's first vector, numbered (row, head of the group) */
+} prompt_place;
 
-template <cdp_dtype KV, int D>
-__global__ static void __launch_bounds__(THREADS, (prompt_blocks<KV, D>::N))
-    attend_prompt_kernel(const attend_args a) {
-    ptx_wait_previous();
-    ptx_launch_next();
-    const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES, g = lane / QUAD, t = lane % QUAD;
-    const int kv_head = blockIdx.y, n_vectors = a.n_rows * a.group;
-    const int begin = ((int)(gridDim.x - 1 - blockIdx.x) * WARPS + warp) * TILE;
-    if (begin >= n_vectors)
-        return;
-    const int end_row = ((begin + TILE < n_vectors ? begin + TILE : n_vectors) - 1) / a.group + 1;
-    CDP_DYNAMIC_SHARED(void, shared);
-    int rows[2], heads[2];
-    const float *queries[2];
-    query_tile<KV, D> u;
-    clear(u, shared);
-#pragma unroll
-    for (int which = 0; which < 2; which++) {
-        const int vector = begin + g + 8 * which;
-        rows[which] = vector < n_vectors ? vector / a.group : a.n_rows;
-        heads[which] = kv_head * a.group + vector % a.group;
-        queries[which] =
-            vector < n_vectors ? a.qkv + (size_t)rows[which] * a.qkv_cols + heads[which] * D : NULL;
-    }
-    load_queries(u, queries, t);
-    const uint16_t *cache = static_cast<const uint16_t *>(a.kv.data);
-    for (int row = begin / a.group, next; row < end_row; row = next) {
-        const int slot = a.slot[row];
-        int first = first_visible(a, a.position[row]), last = a.position[row];
-        for (next = row + 1; next < end_row && a.slot[next] == slot; next++) {
-            first = min(first, first_visible(a, a.position[next]));
-            last = max(last, a.position[next]);
+/* Rows [row, next) are of one slot and see positions [first, last] between them. */
+typedef struct row_run {
+    int slot, next, first, last;
+} row_run;
+
+__device__ __forceinline__ row_run run_of(const attend_args &a, int row, int end) {
+    const int lane = threadIdx.x % LANES;
+    row_run run = {a.slot[row], row, INT_MAX, -1};
+    unsigned same;
+    do {
+        const int r = run.next + lane;
+        same = __ballot_sync(ALL_LANES, r < end && a.slot[r] == run.slot);
+        const int n = same == ALL_LANES ? (int)LANES : __ffs((int)~same) - 1;
+        if (lane < n) {
+            run.first = min(run.first, first_visible(a, a.position[r]));
+            run.last = max(run.last, a.position[r]);
         }
-        if (slot < 0)
-            continue;
+        run.next += n;
+    } while (same == ALL_LANES);
+    for (int m = LANES / 2; m > 0; m >>= 1) {
+        run.first = min(run.first, __shfl_xor_sync(ALL_LANES, run.first, m));
+        run.last = max(run.last, __shfl_xor_sync(ALL_LANES, run.last, m));
+    }
+    return run;
+}
+
+/* Number of this lane's vector v among all of the KV head. */
+template <class Shape> __device__ __forceinline__ int vector_at(const prompt_place &at, int v) {
+    return at.begin + at.warp * Shape::WARP_VECTORS + v / 2 * TILE + v % 2 * 8 + at.g;
+}
+
+/* The queries of the block as a fragments; every lane finds its own in its column. */
+template <cdp_dtype KV, int D>
+__device__ __forceinline__ void put_queries(const attend_args &a, const prompt_place &at, uint4 *queries) {
+    typedef prompt_shape<KV, D> shape;
+    for (int n = at.team; n < shape::TILES * shape::PIECES; n += shape::TEAMS) {
+        const int tile = n / shape::PIECES, piece = n % shape::PIECES;
+        const int i = piece / 2 * 32 + at.t * 8 + piece % 2 * 4; /* the first of four dimensions */
+        unsigned parts[2][4];
 #pragma unroll
         for (int which = 0; which < 2; which++) {
-            const bool is_here = rows[which] >= row && rows[which] < next;
-            u.first[which] = is_here ? first_visible(a, a.position[rows[which]]) : 1;
-            u.last[which] = is_here ? a.position[rows[which]] : 0;
+            const int vector = vector_at<shape>(at, tile * 2 + which), row = vector / a.group;
+            const int head = at.kv_head * a.group + vector % a.group;
+            const bool is_there = row < a.n_rows && i < D;
+            const uint4 q = is_there ? ptx_load16(a.qkv + (size_t)row * a.qkv_cols + head * D + i)
+                                     : make_uint4(0, 0, 0, 0);
+            pack_two<KV>(__uint_as_float(q.x), __uint_as_float(q.y), &parts[0][which], &parts[1][which]);
+            pack_two<KV>(__uint_as_float(q.z), __uint_as_float(q.w), &parts[0][2 + which],
+                         &parts[1][2 + which]);
         }
-        for (int b = first / CDP_BLOCK_TOKENS; b <= last / CDP_BLOCK_TOKENS; b++)
-            attend_block(u, a, cache + kv_head_at(a.kv, slot, b * CDP_BLOCK_TOKENS, kv_head, false),
-                         cache + kv_head_at(a.kv, slot, b * CDP_BLOCK_TOKENS, kv_head, true),
-                         b * CDP_BLOCK_TOKENS, first, last, g, t);
-    }
-    add_up_totals(u);
 #pragma unroll
-    for (int which = 0; which < 2; which++) {
-        if (rows[which] >= a.n_rows || a.slot[rows[which]] < 0)
-            continue;
-#pragma unroll
-        for (int j = 0; j < D / 16; j++)
-#pragma unroll
-            for (int e = 0; e < 4; e++)
-                store_activation(a.out, rows[which], heads[which] * D + 16 * j + 4 * t + e,
-                                 u.sums[2 * j + e % 2][which * 2 + e / 2] / u.total[which]);
+        for (int part = 0; part < shape::Q_PARTS; part++)
+            ptx_store16(queries + (n * shape::Q_PARTS + part) * TEAM_THREADS,
+                        make_uint4(parts[part][0], parts[part][1], parts[part][2], parts[part][3]));
     }
 }
 
-namespace {
+/* Start to fetch the tile at `position`: blocks of the run's positions, zeros for others. Keys are laid so
+ * that the lanes of a product read different banks, values as they are. */
+template <cdp_dtype KV, int D>
+__device__ __forceinline__ void fetch_tile(const attend_args &a, const prompt_place &at, const row_run &run,
+                                           int position, uint4 *stage) {
+    typedef prompt_shape<KV, D> shape;
+    const uint16_t *cache = static_cast<const uint16_t *>(a.kv.data);
+    const int key_place = at.thread ^ at.thread / CDP_BLOCK_TOKENS % QUAD * 2; /* token ^ chunk % 4 * 2 */
+#pragma unroll
+    for (int b = 0; b < shape::KEYS / CDP_BLOCK_TOKENS; b++) {
+        const int first = position + b * CDP_BLOCK_TOKENS;
+        const bool is_there = first + CDP_BLOCK_TOKENS > run.first && first <= run.last;
+        const size_t from = kv_head_at(a.kv, run.slot, is_there ? first : run.last, at.kv_head, false);
+        const uint4 *keys = reinterpret_cast<const uint4 *>(cache + from) + at.thread;
+        const uint4 *values = keys + a.kv.n_kv_heads * 2 * D;
+        uint4 *to = stage + b * 2 * D;
+#pragma unroll
+        for (int p = 0; p < 2 * D; p += TEAM_THREADS) {
+            if (2 * D % TEAM_THREADS != 0 && p + at.thread >= 2 * D)
+                break;
+            ptx_copy16_async(to + p + key_place, keys + p, is_there);
+            ptx_copy16_async(to + p + shape::HALF + at.thread, values + p, is_there);
+        }
+    }
+    ptx_copy_commit();
+}
+
+/* Values at positions outside the run become 0; each thread does those it has fetched itself. */
+template <cdp_dtype KV, int D>
+__device__ __forceinline__ void clear_unwritten(const prompt_place &at, const row_run &run, int position,
+                                                uint4 *stage) {
+    typedef prompt_shape<KV, D> shape;
+#pragma unroll 1
+    for (int n = 0; n < shape::KEYS / CDP_BLOCK_TOKENS; n++)
+        for (int p = at.thread; p < 2 * D; p += TEAM_THREADS) {
+            uint4 *piece = stage + shape::HALF + n * 2 * D + p;
+            const int j = position + n * CDP_BLOCK_TOKENS + p % QUAD * 2; /* tokens j, j+1, j+8, j+9 */
+            uint4 v = ptx_load16(piece);
+            v.x = keep_written(v.x, j, run.first, run.last);
+            v.y = keep_written(v.y, j + 8, run.first, run.last);
+            v.z = keep_written(v.z, j, run.first, run.last);
+            v.w = keep_written(v.w, j + 8, run.first, run.last);
+            ptx_store16(piece, v);
+        }
+}
+
+/* The team's tiles of one run of rows. */
+template <cdp_dtype KV, int D>
+__device__ __forceinline__ void attend_run(const attend_args &a, const prompt_place &at, const row_run &run,
+                                           prompt_state<KV, D> &u, const uint4 *queries, uint4 *stages) {
+    typedef prompt_shape<KV, D> shape;
+    constexpr int apart = shape::TEAMS * shape::KEYS; /* the team's tiles */
+    const int window = a.window > 0 ? a.window : INT_MAX / 2;
+    int position = run.first / shape::KEYS;
+    position = (position + (position % shape::TEAMS == at.team ? 0 : 1)) * shape::KEYS;
+    ptx_part_sync(1 + at.team, TEAM_THREADS); /* nobody reads the tiles of the run before */
+    if (position <= run.last)
+        fetch_tile<KV, D>(a, at, run, position, stages + position / apart % STAGES * 2 * shape::HALF);
+    for (; position <= run.last; position += apart) {
+        uint4 *here = stages + position / apart % STAGES * 2 * shape::HALF;
+        ptx_copy_wait<0>();
+        if (position < run.first || position + shape::KEYS - 1 > run.last)
+            clear_unwritten<KV, D>(at, run, position, here);
+        ptx_part_sync(1 + at.team, TEAM_THREADS); /* the tile is there, and nobody reads the one before */
+        if (position + apart <= run.last)
+            fetch_tile<KV, D>(a, at, run, position + apart,
+                              stages + (position / apart + 1) % STAGES * 2 * shape::HALF);
+        bool any, all;
+        see_tile(u, window, position, &any, &all);
+        if (!any)
+            continue;
+        float s[shape::TILES][shape::KEYS / 8][4] = {};
+        score_tile<KV, D>(s, queries, here + at.t * CDP_BLOCK_TOKENS + (at.g ^ at.t * 2), at.t);
+        if (!all)
+            mask_tile<KV, D>(s, u, window, position + at.t * 2);
+        weigh_tile(u, s, a.scale);
+        add_values<KV, D>(u, s, here + shape::HALF + at.g * QUAD + at.t);
+    }
+}
+
+/* Team 1 leaves its result in `results`, team 0 adds it to its own. Called by all; starts with a barrier. */
+template <cdp_dtype KV, int D>
+__device__ __forceinline__ void merge_teams(prompt_state<KV, D> &u, const prompt_place &at, uint4 *results) {
+    typedef prompt_shape<KV, D> shape;
+    float4 *mine = reinterpret_cast<float4 *>(results) + at.thread; /* (RESULT, TEAM_THREADS) */
+    float4 *scores = mine + shape::TILES * D / 8 * TEAM_THREADS;
+    __syncthreads(); /* all tiles are done with */
+    if (at.team == 1) {
+#pragma unroll
+        for (int m = 0; m < shape::TILES; m++) {
+            scores[m * TEAM_THREADS] =
+                make_float4(u.most[2 * m], u.total[2 * m], u.most[2 * m + 1], u.total[2 * m + 1]);
+#pragma unroll
+            for (int j = 0; j < D / 8; j++)
+                mine[(m * D / 8 + j) * TEAM_THREADS] =
+                    make_float4(u.sums[m][j][0], u.sums[m][j][1], u.sums[m][j][2], u.sums[m][j][3]);
+        }
+    }
+    __syncthreads();
+    if (at.team == 1)
+        return;
+#pragma unroll
+    for (int m = 0; m < shape::TILES; m++) {
+        const float4 its = scores[m * TEAM_THREADS];
+        float weight[2], its_weight[2];
+#pragma unroll
+        for (int which = 0; which < 2; which++) {
+            const float its_most = which == 0 ? its.x : its.z;
+            const float most = fmaxf(u.most[2 * m + which], its_most), base = most == -INFINITY ? 0.0f : most;
+            weight[which] = ptx_exp2(u.most[2 * m + which] - base);
+            its_weight[which] = ptx_exp2(its_most - base);
+            u.total[2 * m + which] =
+                weight[which] * u.total[2 * m + which] + its_weight[which] * (which == 0 ? its.y : its.w);
+        }
+#pragma unroll
+        for (int j = 0; j < D / 8; j++) {
+            const float4 sum = mine[(m * D / 8 + j) * TEAM_THREADS];
+            u.sums[m][j][0] = weight[0] * u.sums[m][j][0] + its_weight[0] * sum.x;
+            u.sums[m][j][1] = weight[0] * u.sums[m][j][1] + its_weight[0] * sum.y;
+            u.sums[m][j][2] = weight[1] * u.sums[m][j][2] + its_weight[1] * sum.z;
+            u.sums[m][j][3] = weight[1] * u.sums[m][j][3] + its_weight[1] * sum.w;
+        }
+    }
+}
+
+template <cdp_dtype KV, int D>
+__device__ __forceinline__ void store_contexts(const attend_args &a, const prompt_place &at,
+                                               const prompt_state<KV, D> &u) {
+    typedef prompt_shape<KV, D> shape;
+#pragma unroll
+    for (int v = 0; v < shape::VECTORS; v++) {
+        float total = u.total[v];
+        total += __shfl_xor_sync(ALL_LANES, total, 1);
+        total += __shfl_xor_sync(ALL_LANES, total, 2);
+        const int vector = vector_at<shape>(at, v), row = vector / a.group;
+        const int head = at.kv_head * a.group + vector % a.group;
+        if (row >= a.n_rows || a.slot[row] < 0)
+            continue;
+        const float scale = 1.0f / total;
+#pragma unroll
+        for (int j = 0; j < D / 16; j++) {
+            float x[4];
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+                x[e] = u.sums[v / 2][2 * j + e % 2][v % 2 * 2 + e / 2] * scale;
+            store_activations(a.out, row, head * D + 16 * j + 4 * at.t, x);
+        }
+    }
+}
+
+/* Neighbouring rows are mostly one sequence; where they are not, a block takes one sequence after the other,
+ * the others' vectors masked. The last rows of a prompt have the most keys and start first. */
+template <cdp_dtype KV, int D>
+__global__ static void __launch_bounds__((prompt_shape<KV, D>::THREADS), 1)
+    attend_prompt_kernel(const attend_args a) {
+    typedef prompt_shape<KV, D> shape;
+    CDP_DYNAMIC_SHARED(uint4, shared);
+    ptx_wait_previous();
+    ptx_launch_next();
+    const int lane = threadIdx.x % LANES, thread = threadIdx.x % TEAM_THREADS;
+    const prompt_place at = {(int)threadIdx.x / TEAM_THREADS,
+                             thread,
+                             thread / LANES,
+                             lane / QUAD,
+                             lane % QUAD,
+                             (int)blockIdx.y,
+                             (int)(gridDim.x - 1 - blockIdx.x) * shape::BLOCK_VECTORS};
+    uint4 *queries = shared + thread;
+    put_queries<KV, D>(a, at, queries);
+    __syncthreads();
+
+    prompt_state<KV, D> u;
+#pragma unroll
+    for (int v = 0; v < shape::VECTORS; v++) {
+        u.most[v] = -INFINITY;
+        u.total[v] = 0.0f;
+    }
+#pragma unroll
+    for (int m = 0; m < shape::TILES; m++)
+#pragma unroll
+        for (int j = 0; j < D / 8; j++)
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                u.sums[m][j][i] = 0.0f;
+
+    uint4 *stages = shared + (shape::Q_BYTES + at.team * STAGES * shape::STAGE_BYTES) / 16;
+    const int end_row = min(a.n_rows, (at.begin + shape::BLOCK_VECTORS - 1) / a.group + 1);
+    row_run run;
+    for (int row = at.begin / a.group; row < end_row; row = run.next) {
+        run = run_of(a, row, end_row);
+        if (run.slot < 0)
+            continue;
+#pragma unroll
+        for (int v = 0; v < shape::VECTORS; v++) {
+            const int r = vector_at<shape>(at, v) / a.group;
+            u.last[v] = r >= row && r < run.next ? a.position[r] : -1;
+        }
+        attend_run<KV, D>(a, at, run, u, queries, stages);
+    }
+    if (shape::TEAMS == 2)
+        merge_teams<KV, D>(u, at, shared);
+    if (at.team == 0)
+        store_contexts<KV, D>(a, at, u);
+}
+
 struct prompt_launcher {
     const attend_args &a;
     cudaStream_t stream;
     template <cdp_dtype KV, int D> cdp_status go() const {
-        const unsigned n_tiles = ((unsigned)a.n_rows * (unsigned)a.group + TILE - 1) / TILE;
-        return CDP_LAUNCH_PDL((attend_prompt_kernel<KV, D>),
-                              dim3((n_tiles + WARPS - 1) / WARPS, (unsigned)a.kv.n_kv_heads), THREADS,
-                              (query_tile<KV, D>::SHARED_BYTES), stream, a);
+        typedef prompt_shape<KV, D> shape;
+        const unsigned n_vectors = (unsigned)a.n_rows * (unsigned)a.group;
+        return CDP_LAUNCH_PDL(
+            (attend_prompt_kernel<KV, D>),
+            dim3((n_vectors + shape::BLOCK_VECTORS - 1) / shape::BLOCK_VECTORS, (unsigned)a.kv.n_kv_heads),
+            shape::THREADS, (size_t)shape::SHARED_BYTES, stream, a);
     }
 };
-} // namespace
 
 cdp_status cuda_attend_prompt(const attend_args &a, cudaStream_t stream) {
     return attend_with_cache(prompt_launcher{a, stream}, a.kv);

@@ -5,7 +5,9 @@
  * 16 copies   ptx_copy16_async  _commit  _wait<N>           global -> shared, done at the wait, not before
  *     tiles    ptx_ldmatrix_x4  _x2  _trans                  8x8 tiles of 16-bit values from shared memory
  *     product  ptx_mma_bf16  ptx_mma_f16                     d (16x8) += a (16x16) b (16x8), sums in f32
- *     order    ptx_wait_previous  ptx_launch_next            programmatic dependent launch
+ *     number   ptx_exp2                                      2^x, 2 bits short of exact, tiny results are 0
+ *     order    ptx_part_sync                                 a barrier for some warps of a block
+ *              ptx_wait_previous  ptx_launch_next            programmatic dependent launch
  *
  * Fragments of one warp (PTX ISA, m16n8k16), g = lane / 4, t = lane % 4, two 16-bit values a register:
  *
@@ -158,6 +160,26 @@ __device__ __forceinline__ void ptx_mma_f16(float (&d)[4], const unsigned (&a)[4
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #else
     standin_multiply_tiles(d, a, b, false, file, line);
+#endif
+}
+
+__device__ __forceinline__ float ptx_exp2(float x) {
+#ifdef __CUDACC__
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#else
+    return exp2f(x);
+#endif
+}
+
+/* Wait for n_threads threads of the block, whole warps, at barrier `number` of 1 to 15; what they wrote
+ * before is seen after. */
+__device__ __forceinline__ void ptx_part_sync(int number, int n_threads PTX_SITE) {
+#ifdef __CUDACC__
+    asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(n_threads) : "memory");
+#else
+    standin_part_meet(number, n_threads, file, line);
 #endif
 }
 

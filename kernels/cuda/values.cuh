@@ -81,6 +81,26 @@ __device__ __forceinline__ void store_activation(const cuda_rows &rows, int row,
         store(at, rows.weights, (size_t)i, x);
     }
 }
+/* Values i to i + 3 of a row, i a multiple of 4, in rows of a multiple of 4 values. */
+__device__ __forceinline__ void store_activations(const cuda_rows &rows, int row, int i,
+                                                  const float (&x)[4]) {
+    char *at = row_of(rows, row) + (size_t)i * (rows.weights == CDP_F32 ? 4 : 2);
+    if (rows.weights == CDP_F32) {
+        *reinterpret_cast<float4 *>(at) = make_float4(x[0], x[1], x[2], x[3]);
+        return;
+    }
+    unsigned high[4], low[4];
+    for (int e = 0; e < 4; e++) {
+        if (rows.weights == CDP_F16)
+            split_f16(x[e], &high[e], &low[e]);
+        else
+            high[e] = to_bf16(x[e]);
+    }
+    *reinterpret_cast<uint2 *>(at) = make_uint2(high[0] | high[1] << 16, high[2] | high[3] << 16);
+    if (rows.weights == CDP_F16)
+        *reinterpret_cast<uint2 *>(at + rows.row_bytes / 2) =
+            make_uint2(low[0] | low[1] << 16, low[2] | low[3] << 16);
+}
 __device__ __forceinline__ float load_activation(const cuda_rows &rows, int row, int i) {
     const char *at = row_of(rows, row);
     if (rows.weights != CDP_F16)

@@ -93,6 +93,8 @@ static void test_wrong_mask(void **state) {
     assert_caught(wrong_mask_elsewhere(device_out, device_x), "threads wait for others that never come");
     assert_caught(wrong_source(device_out, device_x), "read from a lane that is not named");
     assert_caught(wrong_two_barriers(device_out, device_x), "is at this barrier");
+    assert_caught(wrong_part_short(device_out, device_x), "threads wait for others that never come");
+    assert_caught(wrong_part_two_sizes(device_out, device_x), "is at barrier 1");
 }
 
 static void test_unwaited_copy(void **state) {

@@ -31,7 +31,8 @@ enum {
     MAX_THREADS = 1024,
     MAX_WARPS = MAX_THREADS / WARP,
     STACK_BYTES = 128 * 1024,
-    POISON = 0xFF
+    POISON = 0xFF,
+    PARTS = 16 /* barriers of a block, of which 0 is __syncthreads() */
 };
 
 struct copy_later {
@@ -40,7 +41,7 @@ struct copy_later {
     size_t n_bytes;
 };
 
-enum thread_state { READY, AT_BARRIER, AT_MEETING, LEFT };
+enum thread_state { READY, AT_BARRIER, AT_PART, AT_MEETING, LEFT };
 
 /* A stack. It runs one thread after another; a thread that has to wait keeps it until it has left. */
 struct fiber {
@@ -56,7 +57,7 @@ struct thread {
     /* where it waits */
     const char *what = "", *file = "";
     int line = 0;
-    unsigned mask = 0;
+    unsigned mask = 0; /* or the number and the threads of a part's barrier */
     const void *in = nullptr;
     void *out = nullptr;
     int extra = 0;
@@ -80,7 +81,7 @@ struct machine {
     std::vector<thread> threads;
     std::vector<warp> warps;
     const standin_launch *launch = nullptr;
-    int n_threads = 0, n_live = 0, n_at_barrier = 0;
+    int n_threads = 0, n_live = 0, n_at_barrier = 0, n_at_part[PARTS] = {};
     int current = -1, warp_cursor = 0;
     int lane_at[WARP] = {}, place_of[WARP] = {};
     int warp_at[MAX_WARPS] = {};
@@ -258,6 +259,7 @@ void start_block() {
     const dim3 d = m.launch->block;
     m.n_live = m.n_threads;
     m.n_at_barrier = 0;
+    std::fill(m.n_at_part, m.n_at_part + PARTS, 0);
     m.warp_cursor = 0;
     for (int t = 0; t < m.n_threads; t++) {
         thread *const f = &m.threads[(size_t)t];
@@ -409,6 +411,41 @@ void standin_block_meet(const char *file, int line) {
             set_ready(t, true);
         }
         m.n_at_barrier = 0;
+        m.warp_cursor = 0;
+    }
+    leave();
+}
+
+void standin_part_meet(int number, int n_threads, const char *file, int line) {
+    const int me = m.current;
+    thread *const f = &m.threads[(size_t)me];
+    char place[256];
+    name_place(place, sizeof place);
+    standin_counted.meetings++;
+    if (number < 1 || number >= PARTS || n_threads < WARP || n_threads % WARP != 0 ||
+        n_threads > m.n_threads) {
+        standin_report("%s:%d: %s, thread %d: barrier %d for %d threads", file, line, place, me, number,
+                       n_threads);
+        give_up();
+    }
+    f->what = "ptx_part_sync", f->file = file, f->line = line;
+    f->mask = (unsigned)number << 16 | (unsigned)n_threads;
+    f->state = AT_PART;
+    set_ready(me, false);
+    if (++m.n_at_part[number] == n_threads) {
+        for (int t = 0; t < m.n_threads; t++) {
+            thread *const other = &m.threads[(size_t)t];
+            if (other->state != AT_PART || (other->mask >> 16) != (unsigned)number)
+                continue;
+            if (other->mask != f->mask || other->line != line || other->file != file) {
+                standin_report("%s:%d: %s: thread %d is at barrier %d, thread %d at that of line %d", file,
+                               line, place, me, number, t, other->line);
+                give_up();
+            }
+            other->state = READY;
+            set_ready(t, true);
+        }
+        m.n_at_part[number] = 0;
         m.warp_cursor = 0;
     }
     leave();

@@ -89,6 +89,8 @@ void *standin_dynamic_shared(void);
 /* ---- meetings of a block or a warp ---- */
 
 void standin_block_meet(const char *file, int line);
+/* n_threads of the block, whole warps, meet at barrier `number`. */
+void standin_part_meet(int number, int n_threads, const char *file, int line);
 /* All lanes of `mask` meet at this line. The last to arrive runs `combine` over what each handed in and wants
  * back (NULL for lanes outside the mask); then all go on. */
 typedef void standin_combine(const void *const in[32], void *const out[32], const int extra[32],

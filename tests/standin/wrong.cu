@@ -48,6 +48,19 @@ __global__ static void two_barriers_kernel(float *out, const float *x) {
     out[threadIdx.x] = x[threadIdx.x];
 }
 
+/* 64 threads come to a barrier of 96. */
+__global__ static void part_short_kernel(float *out, const float *x) {
+    if (threadIdx.x < 64)
+        ptx_part_sync(1, 96);
+    out[threadIdx.x] = x[threadIdx.x];
+}
+
+/* Two parts take the same barrier for different numbers of threads. */
+__global__ static void part_two_sizes_kernel(float *out, const float *x) {
+    ptx_part_sync(1, threadIdx.x < 32 ? 64 : 96);
+    out[threadIdx.x] = x[threadIdx.x];
+}
+
 __global__ static void off_by_one_kernel(float *out, const float *x, int n) {
     for (int i = threadIdx.x; i <= n; i += blockDim.x)
         out[i] = x[i < n ? i : 0];
@@ -117,6 +130,12 @@ cdp_status wrong_source(float *out, const float *x) {
 }
 cdp_status wrong_two_barriers(float *out, const float *x) {
     return CDP_LAUNCH(two_barriers_kernel, 1, WRONG_THREADS, 0, nullptr, out, x);
+}
+cdp_status wrong_part_short(float *out, const float *x) {
+    return CDP_LAUNCH(part_short_kernel, 1, WRONG_THREADS, 0, nullptr, out, x);
+}
+cdp_status wrong_part_two_sizes(float *out, const float *x) {
+    return CDP_LAUNCH(part_two_sizes_kernel, 1, WRONG_THREADS, 0, nullptr, out, x);
 }
 cdp_status wrong_off_by_one(float *out, const float *x, int n) {
     return CDP_LAUNCH(off_by_one_kernel, 1, WRONG_THREADS, 0, nullptr, out, x, n);

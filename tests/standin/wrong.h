@@ -20,6 +20,9 @@ cdp_status wrong_mask_elsewhere(float *out, const float *x);
 cdp_status wrong_source(float *out, const float *x);
 /* Threads of one block at two barriers. */
 cdp_status wrong_two_barriers(float *out, const float *x);
+/* A barrier for part of a block: with too few threads, and with two counts of them. */
+cdp_status wrong_part_short(float *out, const float *x);
+cdp_status wrong_part_two_sizes(float *out, const float *x);
 /* out[i] = x[i] for i <= n: one too far. */
 cdp_status wrong_off_by_one(float *out, const float *x, int n);
 /* The same in shared memory, static and dynamic, by `n` elements. */
