@@ -127,6 +127,12 @@ bool cdp_device_reached(cdp_device *device, cdp_event event) {
     return device->table->reached(device, event);
 }
 
+bool cdp_device_sleep(cdp_device *device, cdp_event event, int64_t timeout_ns) {
+    if (device->table->sleep != NULL)
+        device->table->sleep(device, event, timeout_ns);
+    return device->table->sleep != NULL;
+}
+
 cdp_status cdp_device_check(cdp_device *device) {
     return device->table->check(device);
 }

@@ -119,6 +119,10 @@ cdp_event cdp_device_record(cdp_device *device);
 /* True once the event is reached. Never blocks. On a device that has failed nothing is reached any more. */
 bool cdp_device_reached(cdp_device *device, cdp_event event);
 
+/* Sleep until the event is reached, at most timeout_ns. False: a device of this kind wakes nobody (a GPU),
+ * and there was no sleep. */
+bool cdp_device_sleep(cdp_device *device, cdp_event event, int64_t timeout_ns);
+
 /* CDP_INTERNAL with the whole text once the device has failed for good: work that was queued is lost, and the
  * process is to end. Costs nothing while all is well; asked in every turn. */
 cdp_status cdp_device_check(cdp_device *device);

@@ -27,6 +27,7 @@ typedef struct cdp_device_table {
     cdp_status (*copy)(cdp_device *device, void *to, const void *from, uint64_t n_bytes);
     cdp_event (*record)(cdp_device *device);
     bool (*reached)(cdp_device *device, cdp_event event);
+    void (*sleep)(cdp_device *device, cdp_event event, int64_t timeout_ns); /* NULL: it wakes nobody */
     cdp_status (*check)(cdp_device *device);
     void (*give_up)(cdp_device *device, const char *why);
     uint64_t (*progress)(const cdp_device *device);

@@ -39,6 +39,8 @@ typedef struct cpu_device {
     atomic_uint bell; /* changes whenever a sleeper should look again */
     atomic_bool is_closing;
     _Atomic uint64_t busy_ns;
+    _Atomic uint64_t awaited; /* the event that the main thread sleeps for, and what it sleeps on */
+    atomic_uint alarm;
 
     atomic_int fault; /* a fault on demand in a worker, for the main thread to find; then its message */
     char fault_message[128];
@@ -53,6 +55,14 @@ static void ring_bell(cpu_device *device) {
     atomic_fetch_add(&device->bell, 1);
     if (atomic_load(&device->n_sleeping) > 0)
         syscall(SYS_futex, &device->bell, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+}
+
+/* Jobs end one by one, so the awaited one is never jumped over. */
+static void wake_main(cpu_device *device, uint64_t n_done) {
+    if (n_done != atomic_load(&device->awaited))
+        return;
+    atomic_fetch_add(&device->alarm, 1);
+    syscall(SYS_futex, &device->alarm, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
 static void spin_pause(void) {
@@ -110,6 +120,7 @@ static void *worker_main(void *argument) {
         if (atomic_fetch_add(&device->arrived, 1) + 1 == (number + 1) * n) {
             atomic_store(&device->done, number + 1);
             ring_bell(device);
+            wake_main(device, number + 1);
         } else if (!wait_above(device, &device->done, number)) {
             break;
         }
@@ -270,6 +281,16 @@ static bool reached(cdp_device *device, cdp_event event) {
     return atomic_load_explicit(&inside(device)->done, memory_order_acquire) >= event;
 }
 
+/* The alarm is read before the event is asked about: it cannot ring unheard in between. */
+static void sleep_cpu(cdp_device *base, cdp_event event, int64_t timeout_ns) {
+    cpu_device *device = inside(base);
+    const struct timespec timeout = {timeout_ns / 1000000000, timeout_ns % 1000000000};
+    const unsigned alarm = atomic_load(&device->alarm);
+    atomic_store(&device->awaited, event);
+    if (atomic_load(&device->done) < event)
+        syscall(SYS_futex, &device->alarm, FUTEX_WAIT_PRIVATE, alarm, &timeout, NULL, 0);
+}
+
 /* Cores do not fail by themselves, only when they are asked to. */
 static cdp_status check(cdp_device *device) {
     const cpu_device *cpu = inside_const(device);
@@ -322,6 +343,7 @@ static const cdp_device_table cpu_table = {
     .copy = copy,
     .record = record,
     .reached = reached,
+    .sleep = sleep_cpu,
     .check = check,
     .give_up = give_up,
     .progress = progress,

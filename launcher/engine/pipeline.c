@@ -397,6 +397,24 @@ static void note_activity(cdp_pipeline *p) {
         cdp_watchdog_note(p->options.world, CDP_WAITING, (int64_t)p->next_forward, 0, 0);
 }
 
+/* Nothing moved. While the own stage computes, the main thread takes time from it with every look, and what
+ * comes in meanwhile waits for the stage anyway: it sleeps until the stage is done, and looks only as often
+ * as messages on their way need a hand (a large one goes in pieces). */
+static void rest(cdp_pipeline *p) {
+    enum { LOOK_NS = 1000000, SENDING_NS = 100000 };
+    cdp_event next = UINT64_MAX;
+    bool is_sending = false;
+    for (int i = 0; i < p->n_seats; i++) {
+        const pipeline_seat *seat = &p->seats[i];
+        const bool is_queued = seat->state == ON_THE_WAY || seat->state == HEAD;
+        if (is_queued && !seat->is_done && seat->done < next)
+            next = seat->done;
+        is_sending |= is_queued && seat->is_done && seat->span.sent_ns == 0;
+    }
+    if (next == UINT64_MAX || !cdp_device_sleep(p->options.device, next, is_sending ? SENDING_NS : LOOK_NS))
+        cdp_times_pause(&p->times);
+}
+
 static cdp_status turn(cdp_pipeline *p) {
     bool moved = false;
     cdp_times_turn(&p->times);
@@ -413,7 +431,7 @@ static cdp_status turn(cdp_pipeline *p) {
     if (moved)
         cdp_times_moved(&p->times, waits_for(p));
     else
-        cdp_times_pause(&p->times);
+        rest(p);
     return CDP_OK;
 }
 
