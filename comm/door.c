@@ -3,11 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 /* The page has no name in any folder and is gone with its last process. */
@@ -71,6 +74,26 @@ cdp_label cdp_door_read(const cdp_door *door) {
                        .last = atomic_load(&door->last),
                        .step = atomic_load(&door->step),
                        .n_ready = atomic_load(&door->n_ready)};
+}
+
+/* Bells ------------------------------------------------------------------------------------------------ */
+
+const atomic_uint *cdp_bell_of(const cdp_world *world, int rank) {
+    const cdp_watchdog *w = world->watchdog;
+    return w != NULL && w->peers != NULL && w->peers[rank].door != NULL ? &w->peers[rank].door->bell : NULL;
+}
+
+void cdp_bell_ring(cdp_world *world) {
+    if (world->watchdog == NULL)
+        return;
+    atomic_uint *bell = &world->watchdog->door->bell;
+    atomic_fetch_add(bell, 1);
+    syscall(SYS_futex, bell, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+void cdp_bell_sleep(const atomic_uint *bell, unsigned seen, int64_t timeout_ns) {
+    const struct timespec timeout = {timeout_ns / 1000000000, timeout_ns % 1000000000};
+    syscall(SYS_futex, bell, FUTEX_WAIT, seen, &timeout, NULL, 0);
 }
 
 /* Peers ------------------------------------------------------------------------------------------------ */

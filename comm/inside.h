@@ -4,6 +4,7 @@
 #include "comm/watchdog.h"
 #include "comm/world.h"
 #include <mpi.h>
+#include <stdatomic.h>
 
 typedef struct cdp_watchdog cdp_watchdog;
 
@@ -23,6 +24,14 @@ cdp_status cdp_from_mpi(int code, const char *what);
 
 /* Turn the test loop until the request is done. */
 cdp_status cdp_mpi_wait(cdp_world *world, MPI_Request *request, const char *what);
+
+/* The bell of a rank of this host: a word that changes when the rank has sent something; NULL when its door
+ * is out of sight. Valid until the watchdog ends. */
+const atomic_uint *cdp_bell_of(const cdp_world *world, int rank);
+/* Ring this rank's own. */
+void cdp_bell_ring(cdp_world *world);
+/* Sleep until the bell reads something else than `seen`, at most timeout_ns. */
+void cdp_bell_sleep(const atomic_uint *bell, unsigned seen, int64_t timeout_ns);
 
 /* One turn of the watchdog's main-thread half: note that the loop came round, send and take beats. */
 cdp_status cdp_watchdog_turn(cdp_watchdog *watchdog);

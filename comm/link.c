@@ -113,6 +113,7 @@ static cdp_status open_road(cdp_link *link, const cdp_road *road, double timeout
     if (link->n_active > 1)
         CDP_TRY(cdp_link_test(link, deadline_ns));
     link->n_sent = link->n_received = 0;
+    link->bell = link->n_active > 1 && !road->is_on_device ? cdp_bell_of(link->world, link->previous) : NULL;
     return CDP_OK;
 }
 
@@ -281,7 +282,9 @@ static cdp_status start_send_if_reached(cdp_link *link, int place) {
     if (!link->road->is_on_device && !cdp_device_reached(link->device, parcel->after))
         return CDP_OK;
     parcel->state = CDP_PARCEL_MOVING;
-    return link->road->start_send(link, place);
+    CDP_TRY(link->road->start_send(link, place));
+    cdp_bell_ring(link->world);
+    return CDP_OK;
 }
 
 cdp_status cdp_link_send(cdp_link *link, int place, const void *buffer, size_t n_bytes, cdp_event after) {
@@ -315,6 +318,8 @@ bool cdp_link_sent(const cdp_link *link, int place) {
 }
 
 cdp_status cdp_link_poll(cdp_link *link) {
+    if (link->bell != NULL)
+        link->bell_heard = atomic_load(link->bell);
     CDP_TRY(cdp_world_poll(link->world));
     if (link->n_active > 1)
         CDP_TRY(cdp_headers_poll(link));
@@ -323,6 +328,12 @@ cdp_status cdp_link_poll(cdp_link *link) {
         CDP_TRY(start_send_if_reached(link, place));
     }
     return link->road->poll(link);
+}
+
+bool cdp_link_sleep(const cdp_link *link, int64_t timeout_ns) {
+    if (link->bell != NULL)
+        cdp_bell_sleep(link->bell, link->bell_heard, timeout_ns);
+    return link->bell != NULL;
 }
 
 void cdp_link_traffic(const cdp_link *link, uint64_t *n_sent_out, uint64_t *n_received_out) {

@@ -79,6 +79,10 @@ bool cdp_link_sent(const cdp_link *link, int place);
  * names the rank. */
 cdp_status cdp_link_poll(cdp_link *link);
 
+/* Sleep until the previous rank has sent something since the last poll, at most timeout_ns. False when it
+ * cannot be heard (it is on another host, or sends from GPU to GPU): there was no sleep. */
+bool cdp_link_sleep(const cdp_link *link, int64_t timeout_ns);
+
 /* Bytes sent and received so far, headers and the test not counted. */
 void cdp_link_traffic(const cdp_link *link, uint64_t *n_sent_out, uint64_t *n_received_out);
 

@@ -90,6 +90,7 @@ cdp_status cdp_headers_poll(cdp_link *link) {
             return cdp_fail_peer("a header to", link->next, rc);
         out->is_moving = true;
         h->n_out_moving++;
+        cdp_bell_ring(link->world);
     }
     return CDP_OK;
 }

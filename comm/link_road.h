@@ -68,6 +68,8 @@ struct cdp_link {
     bool is_stuck; /* a road that was given up still holds the device: nothing more can run on it */
     cdp_headers headers;
     cdp_link_figures figures;
+    const atomic_uint *bell; /* the previous rank's, NULL: not of this host, or its data comes without MPI */
+    unsigned bell_heard;     /* what it read before the last poll */
     uint64_t n_sent, n_received;
 };
 

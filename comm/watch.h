@@ -6,7 +6,8 @@
  *
  * A door is a page of shared memory on which a rank writes what it does and, before it leaves, that it has
  * said why. Ranks of one host read each other's doors, so that of a dead peer one still knows what it did,
- * and of a peer that has spoken nobody else speaks.
+ * and of a peer that has spoken nobody else speaks. It has a bell, too: rung when a message has gone to the
+ * next rank, which may sleep on it.
  */
 #pragma once
 
@@ -28,6 +29,7 @@ typedef struct cdp_door {
     atomic_int has_spoken;
     atomic_int activity, first, last;
     _Atomic int64_t step, n_ready;
+    atomic_uint bell;
 } cdp_door;
 
 /* Another rank, as the watchdog knows it. */

@@ -1,56 +1,10 @@
-#include "launcher/engine/pipeline.h"
+#include "launcher/engine/pipeline_inside.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "comm/packet.h"
 #include "comm/watchdog.h"
 #include "kernels/fault.h"
-#include "stage/seat.h"
-
-/* A seat's way through a step:
- *
- *     rank 0   FREE -> ON_THE_WAY -> (home rows here) HEAD -> FREE        a step without home rows skips HEAD
- *     others   FREE -> COMING -> (hidden here) ON_THE_WAY -> FREE
- */
-typedef enum seat_state { FREE, COMING, ON_THE_WAY, HEAD } seat_state;
-
-typedef struct pipeline_seat {
-    seat_state state;
-    cdp_step step;
-    cdp_seat stage; /* arrays and hidden states on the device */
-    cdp_event done; /* the stage's work, or the head's present block */
-    cdp_home home;  /* rank 0: what came home, and the head's present block */
-    const float *logits;
-    bool is_done; /* `done` has been seen to be reached */
-    cdp_step_span span;
-} pipeline_seat;
-
-struct cdp_pipeline {
-    cdp_pipeline_options options;
-    cdp_packet_limits limits;
-    size_t row_bytes;
-    bool is_first, is_last;
-    cdp_link *link;
-    int n_seats;
-    pipeline_seat *seats;
-    unsigned char *packet;
-    uint64_t next_step;    /* rank 0: id of the next begin; others: id of the next header */
-    uint64_t next_forward; /* steps reach the stage in the order of their ids */
-    uint64_t next_home;    /* and the head in the same order */
-    uint64_t n_ready;      /* the stage's work of the steps before this one is done */
-    bool is_stopping, is_broken, has_sink_failed;
-    cdp_logits_sink sink;
-    void *sink_of;
-    cdp_times times;
-};
-
-static pipeline_seat *seat_of(const cdp_pipeline *p, uint64_t id) {
-    return &p->seats[id % (uint64_t)p->n_seats];
-}
-static int place_of(const cdp_pipeline *p, uint64_t id) {
-    return (int)(id % (uint64_t)p->n_seats);
-}
 
 static cdp_packet_limits limits_of(const cdp_plan *plan, const cdp_model_card *card) {
     const cdp_run_shape *run = &plan->run;
@@ -165,14 +119,14 @@ static cdp_status forward(cdp_pipeline *p, pipeline_seat *seat) {
     p->next_forward = id + 1;
     cdp_times_queued(&p->times, &seat->span);
     CDP_TRY(cdp_fault_pass("send"));
-    return n_going == 0
-               ? CDP_OK
-               : cdp_link_send(p->link, place_of(p, id), going, (size_t)n_going * p->row_bytes, seat->done);
+    return n_going == 0 ? CDP_OK
+                        : cdp_link_send(p->link, cdp_pipeline_place_of(p, id), going,
+                                        (size_t)n_going * p->row_bytes, seat->done);
 }
 
 bool cdp_pipeline_has_room(const cdp_pipeline *p) {
     int n_queued = 0, n_awaited = 0;
-    if (seat_of(p, p->next_step)->state != FREE)
+    if (cdp_pipeline_seat_of(p, p->next_step)->state != FREE)
         return false;
     for (int i = 0; i < p->n_seats; i++) {
         const pipeline_seat *seat = &p->seats[i];
@@ -203,25 +157,9 @@ static size_t coming_bytes(const cdp_pipeline *p, const cdp_step *step) {
     return (size_t)n * p->row_bytes;
 }
 
-static cdp_wait waits_for(const cdp_pipeline *p) {
-    cdp_wait what = CDP_WAIT_STEP;
-    for (int i = 0; i < p->n_seats; i++) {
-        const pipeline_seat *seat = &p->seats[i];
-        cdp_wait here = CDP_WAIT_STEP;
-        if (seat->state == HEAD && !seat->is_done)
-            here = CDP_WAIT_HEAD;
-        else if (seat->state == ON_THE_WAY)
-            here = !seat->is_done ? CDP_WAIT_LAYERS : seat->span.sent_ns == 0 ? CDP_WAIT_SEND : CDP_WAIT_STEP;
-        else if (seat->state == COMING)
-            here = CDP_WAIT_DATA;
-        what = here < what ? here : what;
-    }
-    return what;
-}
-
 static cdp_status begin(cdp_pipeline *p, cdp_step *step) {
     step->id = p->next_step++;
-    pipeline_seat *seat = seat_of(p, step->id);
+    pipeline_seat *seat = cdp_pipeline_seat_of(p, step->id);
     cdp_step_copy(&seat->step, step);
     cdp_home_begin(&seat->home, &seat->step);
     cdp_times_asked(&seat->span, &seat->step);
@@ -231,7 +169,7 @@ static cdp_status begin(cdp_pipeline *p, cdp_step *step) {
     /* The receive is posted before anything is sent, so the last rank never waits for this one. */
     if (step->n_home > 0) {
         CDP_TRY(cdp_fault_pass("recv"));
-        CDP_TRY(cdp_link_recv(p->link, place_of(p, step->id),
+        CDP_TRY(cdp_link_recv(p->link, cdp_pipeline_place_of(p, step->id),
                               cdp_seat_behind(&seat->stage, seat->stage.n_behind), coming_bytes(p, step)));
     }
     return forward(p, seat);
@@ -240,7 +178,7 @@ static cdp_status begin(cdp_pipeline *p, cdp_step *step) {
 cdp_status cdp_pipeline_begin(cdp_pipeline *p, cdp_step *step) {
     const cdp_status st = begin(p, step);
     p->is_broken |= st != CDP_OK;
-    cdp_times_expect(&p->times, waits_for(p));
+    cdp_times_expect(&p->times, cdp_pipeline_waits_for(p));
     return st;
 }
 
@@ -256,7 +194,7 @@ static uint64_t sent_bytes(const cdp_pipeline *p) {
 
 /* Rank > 0: the next header, if it is here and its seat is free. */
 static cdp_status take_header(cdp_pipeline *p, bool *moved) {
-    pipeline_seat *seat = seat_of(p, p->next_step);
+    pipeline_seat *seat = cdp_pipeline_seat_of(p, p->next_step);
     if (p->is_first || p->is_stopping || seat->state != FREE)
         return CDP_OK;
     const void *bytes;
@@ -283,14 +221,14 @@ static cdp_status take_header(cdp_pipeline *p, bool *moved) {
     seat->state = COMING;
     cdp_times_asked(&seat->span, &seat->step);
     CDP_TRY(cdp_fault_pass("recv"));
-    return cdp_link_recv(p->link, place_of(p, seat->step.id), seat->stage.hidden,
+    return cdp_link_recv(p->link, cdp_pipeline_place_of(p, seat->step.id), seat->stage.hidden,
                          coming_bytes(p, &seat->step));
 }
 
 /* Rank > 0: put the next step's work in the queue once its hidden states are here. */
 static cdp_status start_next(cdp_pipeline *p, bool *moved) {
-    pipeline_seat *seat = seat_of(p, p->next_forward);
-    if (seat->state != COMING || !cdp_link_received(p->link, place_of(p, p->next_forward)))
+    pipeline_seat *seat = cdp_pipeline_seat_of(p, p->next_forward);
+    if (seat->state != COMING || !cdp_link_received(p->link, cdp_pipeline_place_of(p, p->next_forward)))
         return CDP_OK;
     *moved = true;
     CDP_TRY(cdp_seat_take(&seat->stage, &seat->step));
@@ -347,7 +285,7 @@ static void note_done(cdp_pipeline *p, bool *moved) {
 
 /* A seat whose step is on its way: is there anything to do, or is it free again? */
 static cdp_status settle_seat(cdp_pipeline *p, pipeline_seat *seat, bool *moved) {
-    const int place = place_of(p, seat->step.id);
+    const int place = cdp_pipeline_place_of(p, seat->step.id);
     if (seat->state == FREE || seat->state == COMING || !seat->is_done || !cdp_link_sent(p->link, place))
         return CDP_OK;
     if (seat->span.sent_ns == 0) {
@@ -374,45 +312,11 @@ static cdp_status settle_seat(cdp_pipeline *p, pipeline_seat *seat, bool *moved)
 /* The oldest step whose home rows are not all handed out; steps without any are passed over. */
 static void advance_home(cdp_pipeline *p) {
     while (p->next_home < p->next_step) {
-        const pipeline_seat *seat = seat_of(p, p->next_home);
+        const pipeline_seat *seat = cdp_pipeline_seat_of(p, p->next_home);
         if (seat->step.id == p->next_home && !cdp_home_is_done(&seat->home))
             return;
         p->next_home++;
     }
-}
-
-/* The step whose data has been asked for and is not here; -1: none. */
-static int64_t awaited_step(const cdp_pipeline *p) {
-    const uint64_t id = p->is_first ? p->next_home : p->next_forward;
-    const pipeline_seat *seat = seat_of(p, id);
-    const bool is_asked =
-        p->is_first ? seat->state == ON_THE_WAY && seat->step.n_home > 0 : seat->state == COMING;
-    return is_asked && seat->step.id == id && !cdp_link_received(p->link, place_of(p, id)) ? (int64_t)id : -1;
-}
-
-static void note_activity(cdp_pipeline *p) {
-    cdp_watchdog_messages(p->options.world, (int64_t)p->n_ready, awaited_step(p),
-                          cdp_link_figures_of(p->link).previous);
-    if (cdp_device_reached(p->options.device, cdp_device_record(p->options.device)))
-        cdp_watchdog_note(p->options.world, CDP_WAITING, (int64_t)p->next_forward, 0, 0);
-}
-
-/* Nothing moved. While the own stage computes, the main thread takes time from it with every look, and what
- * comes in meanwhile waits for the stage anyway: it sleeps until the stage is done, and looks only as often
- * as messages on their way need a hand (a large one goes in pieces). */
-static void rest(cdp_pipeline *p) {
-    enum { LOOK_NS = 1000000, SENDING_NS = 100000 };
-    cdp_event next = UINT64_MAX;
-    bool is_sending = false;
-    for (int i = 0; i < p->n_seats; i++) {
-        const pipeline_seat *seat = &p->seats[i];
-        const bool is_queued = seat->state == ON_THE_WAY || seat->state == HEAD;
-        if (is_queued && !seat->is_done && seat->done < next)
-            next = seat->done;
-        is_sending |= is_queued && seat->is_done && seat->span.sent_ns == 0;
-    }
-    if (next == UINT64_MAX || !cdp_device_sleep(p->options.device, next, is_sending ? SENDING_NS : LOOK_NS))
-        cdp_times_pause(&p->times);
 }
 
 static cdp_status turn(cdp_pipeline *p) {
@@ -427,11 +331,11 @@ static cdp_status turn(cdp_pipeline *p) {
     for (int i = 0; i < p->n_seats; i++)
         CDP_TRY(settle_seat(p, &p->seats[i], &moved));
     advance_home(p);
-    note_activity(p);
+    cdp_pipeline_note(p);
     if (moved)
-        cdp_times_moved(&p->times, waits_for(p));
+        cdp_times_moved(&p->times, cdp_pipeline_waits_for(p));
     else
-        rest(p);
+        cdp_pipeline_rest(p);
     return CDP_OK;
 }
 
