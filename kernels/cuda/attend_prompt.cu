@@ -11,7 +11,9 @@
  * chunk has too few vectors for two blocks: one computes powers while the other multiplies. Each fetches its
  * own tiles, the next while it works on one, and meets at a barrier of its own.
  *
- *     shared    queries as a fragments (FRAGMENTS, 128 lanes) | team, stage: keys, values of a tile
+ *     shared    queries as a fragments (FRAGMENTS, 128 lanes)
+ *               keys, values of a tile (teams, stages)
+ *               the last position that each vector sees (teams, vectors)
  *
  * A fragment of keys or values serves two tiles of 16 vectors. Bound by tensor cores; the notebook in
  * tests/bench has the count.
@@ -26,12 +28,12 @@ typedef struct prompt_place {
 
 /* Rows [row, next) are of one slot and see positions [first, last] between them. */
 typedef struct row_run {
-    int slot, next, first, last;
+    int slot, row, next, first, last;
 } row_run;
 
 __device__ __forceinline__ row_run run_of(const attend_args &a, int row, int end) {
     const int lane = threadIdx.x % LANES;
-    row_run run = {a.slot[row], row, INT_MAX, -1};
+    row_run run = {a.slot[row], row, row, INT_MAX, -1};
     unsigned same;
     do {
         const int r = run.next + lane;
@@ -81,20 +83,33 @@ __device__ __forceinline__ void put_queries(const attend_args &a, const prompt_p
     }
 }
 
-/* Start to fetch the tile at `position`: blocks of the run's positions, zeros for others. Keys are laid so
- * that the lanes of a product read different banks, values as they are. */
+/* The numbers of the KV blocks of the tile at `position`, -1 where the run has none. */
+template <class Shape>
+__device__ __forceinline__ void find_blocks(const attend_args &a, const row_run &run, int position,
+                                            int (&blocks)[Shape::KEYS / CDP_BLOCK_TOKENS]) {
+    const int32_t *table = a.kv.tables + run.slot * a.kv.max_blocks;
+#pragma unroll
+    for (int b = 0; b < Shape::KEYS / CDP_BLOCK_TOKENS; b++) {
+        const int first = position + b * CDP_BLOCK_TOKENS;
+        const bool is_there = first + CDP_BLOCK_TOKENS > run.first && first <= run.last;
+        blocks[b] = is_there ? table[(unsigned)first / CDP_BLOCK_TOKENS] : -1;
+    }
+}
+
+/* Start to fetch a tile: its blocks, zeros for those that are not there. Keys are laid so that the lanes of a
+ * product read different banks, values as they are. */
 template <cdp_dtype KV, int D>
-__device__ __forceinline__ void fetch_tile(const attend_args &a, const prompt_place &at, const row_run &run,
-                                           int position, uint4 *stage) {
+__device__ __forceinline__ void fetch_tile(const attend_args &a, const prompt_place &at,
+                                           const int (&blocks)[prompt_shape<KV, D>::KEYS / CDP_BLOCK_TOKENS],
+                                           uint4 *stage) {
     typedef prompt_shape<KV, D> shape;
-    const uint16_t *cache = static_cast<const uint16_t *>(a.kv.data);
+    const uint4 *cache = static_cast<const uint4 *>(a.kv.data) + at.kv_head * 2 * D + at.thread;
     const int key_place = at.thread ^ at.thread / CDP_BLOCK_TOKENS % QUAD * 2; /* token ^ chunk % 4 * 2 */
 #pragma unroll
     for (int b = 0; b < shape::KEYS / CDP_BLOCK_TOKENS; b++) {
-        const int first = position + b * CDP_BLOCK_TOKENS;
-        const bool is_there = first + CDP_BLOCK_TOKENS > run.first && first <= run.last;
-        const size_t from = kv_head_at(a.kv, run.slot, is_there ? first : run.last, at.kv_head, false);
-        const uint4 *keys = reinterpret_cast<const uint4 *>(cache + from) + at.thread;
+        const bool is_there = blocks[b] >= 0;
+        const size_t block = is_there ? (unsigned)blocks[b] : 0u;
+        const uint4 *keys = cache + block * (unsigned)(a.kv.n_kv_heads * 4 * D); /* pieces of a block */
         const uint4 *values = keys + a.kv.n_kv_heads * 2 * D;
         uint4 *to = stage + b * 2 * D;
 #pragma unroll
@@ -127,35 +142,63 @@ __device__ __forceinline__ void clear_unwritten(const prompt_place &at, const ro
         }
 }
 
+/* The last position that each of the warp's vectors sees in the run, into `lasts`, -1 for those of other
+ * rows; and the smallest and the largest of them. */
+template <class Shape>
+__device__ __forceinline__ void put_lasts(const attend_args &a, const prompt_place &at, const row_run &run,
+                                          int *lasts, int *lowest, int *highest) {
+    *lowest = INT_MAX;
+    *highest = -1;
+#pragma unroll
+    for (int v = 0; v < Shape::VECTORS; v++) {
+        const int row = vector_at<Shape>(at, v) / a.group;
+        const int last = row >= run.row && row < run.next ? a.position[row] : -1;
+        if (at.t == 0)
+            lasts[v * 8] = last;
+        *lowest = min(*lowest, last);
+        *highest = max(*highest, last);
+    }
+    for (int m = LANES / 2; m >= QUAD; m >>= 1) {
+        *lowest = min(*lowest, __shfl_xor_sync(ALL_LANES, *lowest, m));
+        *highest = max(*highest, __shfl_xor_sync(ALL_LANES, *highest, m));
+    }
+    __syncwarp();
+}
+
 /* The team's tiles of one run of rows. */
 template <cdp_dtype KV, int D>
 __device__ __forceinline__ void attend_run(const attend_args &a, const prompt_place &at, const row_run &run,
-                                           prompt_state<KV, D> &u, const uint4 *queries, uint4 *stages) {
+                                           prompt_state<KV, D> &u, const uint4 *queries, uint4 *stages,
+                                           int *lasts) {
     typedef prompt_shape<KV, D> shape;
     constexpr int apart = shape::TEAMS * shape::KEYS; /* the team's tiles */
     const int window = a.window > 0 ? a.window : INT_MAX / 2;
     int position = run.first / shape::KEYS;
     position = (position + (position % shape::TEAMS == at.team ? 0 : 1)) * shape::KEYS;
-    ptx_part_sync(1 + at.team, TEAM_THREADS); /* nobody reads the tiles of the run before */
-    if (position <= run.last)
-        fetch_tile<KV, D>(a, at, run, position, stages + position / apart % STAGES * 2 * shape::HALF);
+    ptx_part_sync(1 + at.team, TEAM_THREADS); /* nobody reads what is there of the run before */
+    int lowest, highest;
+    put_lasts<shape>(a, at, run, lasts, &lowest, &highest);
+    int blocks[shape::KEYS / CDP_BLOCK_TOKENS];
+    if (position <= run.last) {
+        find_blocks<shape>(a, run, position, blocks);
+        fetch_tile<KV, D>(a, at, blocks, stages + position / apart % STAGES * 2 * shape::HALF);
+    }
     for (; position <= run.last; position += apart) {
         uint4 *here = stages + position / apart % STAGES * 2 * shape::HALF;
+        find_blocks<shape>(a, run, position + apart, blocks); /* on their way while this tile is waited for */
         ptx_copy_wait<0>();
         if (position < run.first || position + shape::KEYS - 1 > run.last)
             clear_unwritten<KV, D>(at, run, position, here);
         ptx_part_sync(1 + at.team, TEAM_THREADS); /* the tile is there, and nobody reads the one before */
         if (position + apart <= run.last)
-            fetch_tile<KV, D>(a, at, run, position + apart,
-                              stages + (position / apart + 1) % STAGES * 2 * shape::HALF);
-        bool any, all;
-        see_tile(u, window, position, &any, &all);
-        if (!any)
-            continue;
+            fetch_tile<KV, D>(a, at, blocks, stages + (position / apart + 1) % STAGES * 2 * shape::HALF);
+        const int end = position + shape::KEYS - 1;
+        if (highest < position || lowest - window >= end)
+            continue; /* nobody of this warp sees it */
         float s[shape::TILES][shape::KEYS / 8][4] = {};
         score_tile<KV, D>(s, queries, here + at.t * CDP_BLOCK_TOKENS + (at.g ^ at.t * 2), at.t);
-        if (!all)
-            mask_tile<KV, D>(s, u, window, position + at.t * 2);
+        if (lowest < end || highest - window >= position)
+            mask_tile<KV, D>(s, lasts, window, position + at.t * 2);
         weigh_tile(u, s, a.scale);
         add_values<KV, D>(u, s, here + shape::HALF + at.g * QUAD + at.t);
     }
@@ -189,9 +232,9 @@ __device__ __forceinline__ void merge_teams(prompt_state<KV, D> &u, const prompt
 #pragma unroll
         for (int which = 0; which < 2; which++) {
             const float its_most = which == 0 ? its.x : its.z;
-            const float most = fmaxf(u.most[2 * m + which], its_most), base = most == -INFINITY ? 0.0f : most;
-            weight[which] = ptx_exp2(u.most[2 * m + which] - base);
-            its_weight[which] = ptx_exp2(its_most - base);
+            const float most = fmaxf(u.most[2 * m + which], its_most);
+            weight[which] = ptx_exp2(u.most[2 * m + which] - most);
+            its_weight[which] = ptx_exp2(its_most - most);
             u.total[2 * m + which] =
                 weight[which] * u.total[2 * m + which] + its_weight[which] * (which == 0 ? its.y : its.w);
         }
@@ -255,7 +298,7 @@ __global__ static void __launch_bounds__((prompt_shape<KV, D>::THREADS), 1)
     prompt_state<KV, D> u;
 #pragma unroll
     for (int v = 0; v < shape::VECTORS; v++) {
-        u.most[v] = -INFINITY;
+        u.most[v] = LEAST;
         u.total[v] = 0.0f;
     }
 #pragma unroll
@@ -267,18 +310,14 @@ __global__ static void __launch_bounds__((prompt_shape<KV, D>::THREADS), 1)
                 u.sums[m][j][i] = 0.0f;
 
     uint4 *stages = shared + (shape::Q_BYTES + at.team * STAGES * shape::STAGE_BYTES) / 16;
+    int *lasts = reinterpret_cast<int *>(shared + shape::TILE_BYTES / 16) + at.team * shape::BLOCK_VECTORS +
+                 at.warp * shape::WARP_VECTORS + at.g;
     const int end_row = min(a.n_rows, (at.begin + shape::BLOCK_VECTORS - 1) / a.group + 1);
     row_run run;
     for (int row = at.begin / a.group; row < end_row; row = run.next) {
         run = run_of(a, row, end_row);
-        if (run.slot < 0)
-            continue;
-#pragma unroll
-        for (int v = 0; v < shape::VECTORS; v++) {
-            const int r = vector_at<shape>(at, v) / a.group;
-            u.last[v] = r >= row && r < run.next ? a.position[r] : -1;
-        }
-        attend_run<KV, D>(a, at, run, u, queries, stages);
+        if (run.slot >= 0)
+            attend_run<KV, D>(a, at, run, u, queries, stages, lasts);
     }
     if (shape::TEAMS == 2)
         merge_teams<KV, D>(u, at, shared);

@@ -25,6 +25,10 @@ enum {
  * and most tiles scale nothing. */
 constexpr float SLACK = 8.0f;
 
+/* Below every score: what powers are relative to before a key is seen. Finite, so that -inf less it is -inf.
+ */
+constexpr float LEAST = -1e30f;
+
 template <cdp_dtype KV, int D> struct prompt_shape {
     static constexpr int TILES = D > 128 ? 1 : 2; /* of 16 vectors, a warp */
     static constexpr int VECTORS = 2 * TILES;     /* a lane's: g and g + 8 of each tile */
@@ -38,7 +42,8 @@ template <cdp_dtype KV, int D> struct prompt_shape {
     static constexpr int STAGE_BYTES = 2 * HALF * 16;
     static constexpr int TEAMS = Q_BYTES + 2 * STAGES * STAGE_BYTES <= MOST_SHARED ? 2 : 1;
     static constexpr int THREADS = TEAMS * TEAM_THREADS;
-    static constexpr int SHARED_BYTES = Q_BYTES + TEAMS * STAGES * STAGE_BYTES;
+    static constexpr int TILE_BYTES = Q_BYTES + TEAMS * STAGES * STAGE_BYTES;
+    static constexpr int SHARED_BYTES = TILE_BYTES + TEAMS * BLOCK_VECTORS * 4;
     /* A result of a lane, in pieces of 16 bytes, where tiles were before: sums, then largest scores and
      * totals. */
     static constexpr int RESULT = TILES * D / 8 + TILES;
@@ -49,7 +54,6 @@ template <cdp_dtype KV, int D> struct prompt_shape {
 /* What a lane keeps of its vectors. */
 template <cdp_dtype KV, int D> struct prompt_state {
     typedef prompt_shape<KV, D> shape;
-    int last[shape::VECTORS];           /* position of the vector; -1: sees nothing */
     float most[shape::VECTORS];         /* what powers are relative to */
     float total[shape::VECTORS];        /* this lane's share */
     float sums[shape::TILES][D / 8][4]; /* dimensions 16j + 4t + {0, 2} in [2j], {1, 3} in [2j + 1] */
@@ -61,7 +65,7 @@ __device__ __forceinline__ void
 score_tile(float (&s)[prompt_shape<KV, D>::TILES][prompt_shape<KV, D>::KEYS / 8][4], const uint4 *queries,
            const uint4 *keys, int t) {
     typedef prompt_shape<KV, D> shape;
-#pragma unroll 2 /* all of them at once take too many registers */
+#pragma unroll
     for (int step = 0; step < shape::PIECES / 2; step++) {
         uint4 q[shape::TILES][2][shape::Q_PARTS];
 #pragma unroll
@@ -93,38 +97,25 @@ score_tile(float (&s)[prompt_shape<KV, D>::TILES][prompt_shape<KV, D>::KEYS / 8]
     }
 }
 
-/* A vector sees the keys (last - window, last]: whether any of the warp's sees some of a tile, or all see
- * all. */
-template <cdp_dtype KV, int D>
-__device__ __forceinline__ void see_tile(const prompt_state<KV, D> &u, int window, int position, bool *any,
-                                         bool *all) {
-    typedef prompt_shape<KV, D> shape;
-    bool sees = false, sees_all = true;
-#pragma unroll
-    for (int v = 0; v < shape::VECTORS; v++) {
-        sees = sees || (u.last[v] >= position && u.last[v] - window < position + shape::KEYS - 1);
-        sees_all = sees_all && u.last[v] >= position + shape::KEYS - 1 && u.last[v] - window < position;
-    }
-    *any = __any_sync(ALL_LANES, sees);
-    *all = __all_sync(ALL_LANES, sees_all);
-}
-
-/* Scores of keys that a vector does not see become -inf. `first`: of this lane's keys. */
+/* A vector sees the keys (last - window, last]; scores of others become -inf. `lasts` begins at the lane's
+ * first vector, `first` is its first key. */
 template <cdp_dtype KV, int D>
 __device__ __forceinline__ void
-mask_tile(float (&s)[prompt_shape<KV, D>::TILES][prompt_shape<KV, D>::KEYS / 8][4],
-          const prompt_state<KV, D> &u, int window, int first) {
+mask_tile(float (&s)[prompt_shape<KV, D>::TILES][prompt_shape<KV, D>::KEYS / 8][4], const int *lasts,
+          int window, int first) {
     typedef prompt_shape<KV, D> shape;
 #pragma unroll
-    for (int v = 0; v < shape::VECTORS; v++)
+    for (int v = 0; v < shape::VECTORS; v++) {
+        const int last = lasts[v * 8];
 #pragma unroll
         for (int n = 0; n < shape::KEYS / 8; n++)
 #pragma unroll
             for (int e = 0; e < 2; e++) {
                 const int j = first + n * 8 + e;
                 float *score = &s[v / 2][n][v % 2 * 2 + e];
-                *score = j <= u.last[v] && j > u.last[v] - window ? *score : -INFINITY;
+                *score = j <= last && j > last - window ? *score : -INFINITY;
             }
+    }
 }
 
 /* Scores become powers, relative to a score that has been near the largest; sums follow where it moves.
@@ -134,19 +125,31 @@ __device__ __forceinline__ void
 weigh_tile(prompt_state<KV, D> &u, float (&s)[prompt_shape<KV, D>::TILES][prompt_shape<KV, D>::KEYS / 8][4],
            float scale) {
     typedef prompt_shape<KV, D> shape;
-    float shrink[shape::VECTORS];
+    float most[shape::VECTORS], shrink[shape::VECTORS];
     bool is_moved = false;
 #pragma unroll
     for (int v = 0; v < shape::VECTORS; v++) {
-        float most = -INFINITY;
+        most[v] = -INFINITY;
 #pragma unroll
         for (int n = 0; n < shape::KEYS / 8; n++)
-            most = fmaxf(most, fmaxf(s[v / 2][n][v % 2 * 2], s[v / 2][n][v % 2 * 2 + 1]));
-        most = fmaxf(most, __shfl_xor_sync(ALL_LANES, most, 1));
-        most = fmaxf(most, __shfl_xor_sync(ALL_LANES, most, 2)) * scale;
-        const bool moves = most > u.most[v] + SLACK;
-        shrink[v] = moves ? ptx_exp2(u.most[v] - most) : 1.0f;
-        u.most[v] = moves ? most : u.most[v];
+            most[v] = fmaxf(most[v], fmaxf(s[v / 2][n][v % 2 * 2], s[v / 2][n][v % 2 * 2 + 1]));
+    }
+#pragma unroll
+    for (int m = 1; m < QUAD; m *= 2) { /* shuffles side by side, not one after another */
+        float other[shape::VECTORS];
+#pragma unroll
+        for (int v = 0; v < shape::VECTORS; v++)
+            other[v] = __shfl_xor_sync(ALL_LANES, most[v], m);
+#pragma unroll
+        for (int v = 0; v < shape::VECTORS; v++)
+            most[v] = fmaxf(most[v], other[v]);
+    }
+#pragma unroll
+    for (int v = 0; v < shape::VECTORS; v++) {
+        most[v] *= scale;
+        const bool moves = most[v] > u.most[v] + SLACK;
+        shrink[v] = moves ? ptx_exp2(u.most[v] - most[v]) : 1.0f;
+        u.most[v] = moves ? most[v] : u.most[v];
         is_moved = is_moved || moves;
     }
     if (__any_sync(ALL_LANES, is_moved)) {
@@ -162,13 +165,12 @@ weigh_tile(prompt_state<KV, D> &u, float (&s)[prompt_shape<KV, D>::TILES][prompt
     }
 #pragma unroll
     for (int v = 0; v < shape::VECTORS; v++) {
-        const float base = u.most[v] == -INFINITY ? 0.0f : u.most[v]; /* nothing seen yet: powers are 0 */
 #pragma unroll
         for (int n = 0; n < shape::KEYS / 8; n++)
 #pragma unroll
             for (int e = 0; e < 2; e++) {
                 float *score = &s[v / 2][n][v % 2 * 2 + e];
-                *score = ptx_exp2(fmaf(*score, scale, -base));
+                *score = ptx_exp2(fmaf(*score, scale, -u.most[v]));
                 u.total[v] += *score;
             }
     }
