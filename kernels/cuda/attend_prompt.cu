@@ -143,7 +143,7 @@ __device__ __forceinline__ void clear_unwritten(const prompt_place &at, const ro
 }
 
 /* The last position that each of the warp's vectors sees in the run, into `lasts`, -1 for those of other
- * rows; and the smallest and the largest of them. */
+ * rows; and the smallest and the largest of them. `lasts` is read behind the next barrier. */
 template <class Shape>
 __device__ __forceinline__ void put_lasts(const attend_args &a, const prompt_place &at, const row_run &run,
                                           int *lasts, int *lowest, int *highest) {
@@ -162,7 +162,6 @@ __device__ __forceinline__ void put_lasts(const attend_args &a, const prompt_pla
         *lowest = min(*lowest, __shfl_xor_sync(ALL_LANES, *lowest, m));
         *highest = max(*highest, __shfl_xor_sync(ALL_LANES, *highest, m));
     }
-    __syncwarp();
 }
 
 /* The team's tiles of one run of rows. */
