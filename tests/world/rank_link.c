@@ -3,9 +3,11 @@
  *     rank_link ring N_STEPS N_PLACES [IDLE_RANK]   steps of random sizes round the ring, every byte checked
  *     rank_link overlap                   rank 0 sends 4 MB while its device computes 0.5 s; prints the delay
  *     rank_link size SENT EXPECTED        rank 1 expects another size than rank 0 sends
+ *     rank_link wake                      rank 0 sleeps on its device, rank 1 on rank 0; prints for how long
  *     rank_link idle MS                   all poll an open link; prints the share of a core
  */
 #include "comm/link.h"
+#include "comm/watchdog.h"
 #include "kernels/cpu/queue.h"
 
 #include <stdio.h>
@@ -299,6 +301,36 @@ static cdp_status run_size(ring *r, size_t sent, size_t expected) {
     return CDP_OK;
 }
 
+/* Rank 0 computes 0.1 s and then sends; nobody looks by the clock before 20 s have gone by. */
+static cdp_status run_wake(ring *r) {
+    static unsigned char data[1000];
+    const int64_t long_ns = 20000000000;
+    CDP_TRY(cdp_watchdog_start(r->world, &(cdp_watchdog_options){.limit_s = 30, .leave = _exit}));
+    CDP_TRY(open_link(r, /*idle_rank=*/-1));
+    const int64_t before = cdp_now_ns(), until = before + 100000000;
+    bool can_sleep = true;
+    if (cdp_world_rank(r->world) == 0) {
+        CDP_TRY(cdp_cpu_submit(r->device, burn_job, &until, sizeof until));
+        const cdp_event due = cdp_device_record(r->device);
+        CDP_TRY(cdp_link_send(r->link, 0, data, sizeof data, due));
+        while (!cdp_device_reached(r->device, due))
+            can_sleep = cdp_device_sleep(r->device, due, long_ns) && can_sleep;
+    } else {
+        CDP_TRY(cdp_link_recv(r->link, 0, data, sizeof data));
+        CDP_TRY(cdp_link_poll(r->link));
+        while (!cdp_link_received(r->link, 0)) {
+            can_sleep = cdp_link_sleep(r->link, long_ns) && can_sleep;
+            CDP_TRY(cdp_link_poll(r->link));
+        }
+    }
+    printf("woken after %.3f, can sleep %d\n", (double)(cdp_now_ns() - before) * 1e-9, can_sleep);
+    while (!cdp_link_sent(r->link, 0)) {
+        CDP_TRY(cdp_link_poll(r->link));
+        cdp_wait_pause(&r->waiter);
+    }
+    return CDP_OK;
+}
+
 static double cpu_s(void) {
     struct rusage used;
     getrusage(RUSAGE_SELF, &used);
@@ -324,6 +356,8 @@ static cdp_status run(ring *r, int argc, char **argv) {
         return run_overlap(r);
     if (strcmp(verb, "size") == 0)
         return run_size(r, (size_t)first, (size_t)other);
+    if (strcmp(verb, "wake") == 0)
+        return run_wake(r);
     if (strcmp(verb, "idle") == 0) {
         r->n_steps = cdp_world_rank(r->world) == 0 ? 0 : 1; /* one header that never comes */
         return run_idle(r, first);

@@ -134,6 +134,19 @@ static void open_link_costs_next_to_nothing(void **state) {
         fail_msg("a rank with an open link used %.1f%% of a core", 100 * best);
 }
 
+static void sleepers_are_woken(void **state) {
+    (void)state;
+    test_run *run = make_run(2);
+    test_run_add(run, RANK_LINK, "wake", NULL);
+    test_run_go(run);
+    expect_code(run, 0);
+    assert_int_equal(count(run->out, "can sleep 1"), 2);
+    for (const char *at = run->out; (at = strstr(at, "after ")) != NULL; at++)
+        if (atof(at + 6) > 10)
+            fail_msg("nobody rang: %s", run->out);
+    test_run_close(run);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ring_of_one_is_local),
@@ -141,6 +154,7 @@ int main(void) {
         cmocka_unit_test(idle_ranks_stay_out_of_the_ring),
         cmocka_unit_test(sizes_that_do_not_match_name_the_sender),
         cmocka_unit_test(messages_travel_while_the_sender_computes),
+        cmocka_unit_test(sleepers_are_woken),
         cmocka_unit_test(open_link_costs_next_to_nothing),
     };
     return cmocka_run_group_tests_name("link", tests, NULL, NULL);
