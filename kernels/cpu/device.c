@@ -15,7 +15,9 @@
 
 enum {
     QUEUE_JOBS = 8192, /* several steps of a 100-layer stage at a dozen jobs a layer */
-    SPIN_TURNS = 4000, /* some 20 us: longer than the gap between two jobs, shorter than a hop */
+    SPIN_NS = 100000,  /* on a core of one's own: longer than a hop, so a small model's worker stays awake */
+    SHARED_SPIN_NS = 10000, /* on cores that others compute on, too: longer than the gap between two jobs */
+    SPIN_TURNS = 32,        /* between two looks at the clock; a pause is 10 to 50 ns, by processor */
     ALIGNMENT = 64,
 };
 
@@ -28,6 +30,7 @@ typedef struct job_slot {
 typedef struct cpu_device {
     cdp_device base;
     int n_threads, n_started;
+    int64_t spin_ns;
     pthread_t *threads;
     job_slot *jobs;
 
@@ -57,6 +60,12 @@ static void ring_bell(cpu_device *device) {
         syscall(SYS_futex, &device->bell, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
 }
 
+static int64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 /* Jobs end one by one, so the awaited one is never jumped over. */
 static void wake_main(cpu_device *device, uint64_t n_done) {
     if (n_done != atomic_load(&device->awaited))
@@ -71,13 +80,24 @@ static void spin_pause(void) {
 #endif
 }
 
+static bool spin_above(const cpu_device *device, _Atomic uint64_t *counter, uint64_t value) {
+    int64_t now = 0, until = 0; /* most waits end before the clock is asked */
+    do {
+        for (int turn = 0; turn < SPIN_TURNS; turn++) {
+            if (atomic_load_explicit(counter, memory_order_acquire) > value)
+                return true;
+            spin_pause();
+        }
+        now = now_ns();
+        until = until == 0 ? now + device->spin_ns : until;
+    } while (now < until);
+    return false;
+}
+
 /* Wait until *counter > value or the device closes: a short spin, then asleep on the bell. */
 static bool wait_above(cpu_device *device, _Atomic uint64_t *counter, uint64_t value) {
-    for (int turn = 0; turn < SPIN_TURNS; turn++) {
-        if (atomic_load_explicit(counter, memory_order_acquire) > value)
-            return true;
-        spin_pause();
-    }
+    if (spin_above(device, counter, value))
+        return true;
     for (;;) {
         const unsigned bell = atomic_load(&device->bell);
         if (atomic_load(counter) > value)
@@ -89,12 +109,6 @@ static bool wait_above(cpu_device *device, _Atomic uint64_t *counter, uint64_t v
         syscall(SYS_futex, &device->bell, FUTEX_WAIT_PRIVATE, bell, NULL, NULL, 0);
         atomic_fetch_sub(&device->n_sleeping, 1);
     }
-}
-
-static uint64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 /* A fault strikes once, so one worker writes. The work itself goes on. */
@@ -112,7 +126,7 @@ static void *worker_main(void *argument) {
     cpu_device *device = start.device;
     const uint64_t n = (uint64_t)device->n_threads;
     for (uint64_t number = 0; wait_above(device, &device->submitted, number); number++) {
-        const uint64_t began = start.worker == 0 ? now_ns() : 0;
+        const int64_t began = start.worker == 0 ? now_ns() : 0;
         job_slot *slot = &device->jobs[number % QUEUE_JOBS];
         const cdp_turn turn = {&slot->next_item, start.worker, device->n_threads};
         pass_fault_point(device);
@@ -125,7 +139,7 @@ static void *worker_main(void *argument) {
             break;
         }
         if (start.worker == 0)
-            atomic_fetch_add(&device->busy_ns, now_ns() - began);
+            atomic_fetch_add(&device->busy_ns, (uint64_t)(now_ns() - began));
     }
     return NULL;
 }
@@ -363,6 +377,7 @@ cdp_status cdp_device_open_cpu(cdp_device **out, const cdp_cpu_options *options)
     device->base.table = &cpu_table;
     device->base.ops = options->ops != NULL ? options->ops : cdp_ops_for_tier(options->tier);
     device->n_threads = options->n_threads < 1 ? 1 : options->n_threads;
+    device->spin_ns = options->cpus != NULL ? SPIN_NS : SHARED_SPIN_NS;
     device->jobs = calloc(QUEUE_JOBS, sizeof *device->jobs);
     cdp_status st = CDP_OK;
     if (device->base.ops == NULL)
