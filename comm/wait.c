@@ -33,6 +33,6 @@ void cdp_wait_pause(cdp_waiter *waiter) {
         return;
     int64_t pause = pause_before(waited, waiter->expected_ns);
     if (pause == 0)
-        pause = waited < 5 * ms ? 50 * us : waited < 1000 * ms ? 200 * us : 1 * ms;
+        pause = waited < 5 * ms ? 50 * us : waited < 100 * ms ? 200 * us : 1 * ms;
     nanosleep(&(struct timespec){0, (long)pause}, NULL);
 }

@@ -61,9 +61,9 @@ cdp_status cdp_world_clock(cdp_world *world, int64_t *offset_ns_out);
 cdp_status cdp_world_poll(cdp_world *world);
 
 /* Pause between two turns of a test loop: nothing for the first 100 us since the last success, then 50 us
- * sleeps, 200 us after 5 ms, 1 ms after 1 s. Where the success is expected after a certain time (expected_ns,
- * 0: nobody knows), it sleeps longer before and looks every 20 us around it. Start with *waiter = {0}, reset
- * since_ns so after each success. */
+ * sleeps, 200 us after 5 ms, 1 ms after 0.1 s. Where the success is expected after a certain time
+ * (expected_ns, 0: nobody knows), it sleeps longer before and looks every 20 us around it. Start with *waiter
+ * = {0}, reset since_ns so after each success. */
 typedef struct cdp_waiter {
     int64_t since_ns; /* 0: the first pause sets it */
     int64_t expected_ns;

@@ -25,13 +25,7 @@ cdp_wait cdp_pipeline_waits_for(const cdp_pipeline *p) {
  * that cannot be heard, it looks by the clock.
  */
 void cdp_pipeline_rest(cdp_pipeline *p) {
-    enum {
-        SPIN_NS = 50000,
-        SENDING_NS = 100000,
-        LISTEN_NS = 200000,
-        LOOK_NS = 1000000,
-        LONG_NS = 1000000000
-    };
+    enum { SPIN_NS = 50000, SENDING_NS = 100000, LISTEN_NS = 200000, LOOK_NS = 1000000, LONG_NS = 100000000 };
     cdp_event next = UINT64_MAX;
     bool is_sending = false;
     for (int i = 0; i < p->n_seats; i++) {
