@@ -328,7 +328,7 @@ static void drain(cdp_device *device) {
     if (inside(device)->n_started < inside(device)->n_threads)
         return; /* half open: nobody would work the queue off */
     while (!reached(device, record(device)))
-        nanosleep(&(struct timespec){0, 20000}, NULL);
+        sleep_cpu(device, record(device), 1000000000);
 }
 
 static cdp_status upload(cdp_device *device, int lane, void *to, const void *from_host, uint64_t n_bytes) {

@@ -61,7 +61,7 @@ typedef struct product_args {
 #define STORE_ROW(r, STORE) STORE(r)
 
 /* Rows row.. of x against outputs output..: k ascending, VF at a time, the tail padded with zeros. */
-#define PRODUCT_TILE(name, ROWS, OUTS, STORE)                                                                      \
+#define PRODUCT_TILE(name, ROWS, OUTS, STORE)                                                                \
     SIMD void name(const product_args *a, int row, int output, const cdp_dtype dtype) {                      \
         const size_t cols = (size_t)a->w.cols, first = (size_t)output * cols;                                \
         const float *x = a->x + (size_t)row * a->x_stride;                                                   \
@@ -179,7 +179,7 @@ static product_ahead item_ahead(const product_args *a, int item) {
 static void product_job(const void *args, const cdp_turn *turn) {
     const product_args *a = args;
     const int n_items = (a->w.rows + OUTS_PER_ITEM - 1) / OUTS_PER_ITEM;
-    int item, next, end;
+    int item, next = 0, end;
     for (bool has = cdp_turn_take(turn, n_items, 1, &item, &end); has; item = next) {
         has = cdp_turn_take(turn, n_items, 1, &next, &end); /* taken early, to know what to fetch */
         product_ahead ahead = item_ahead(a, has ? next : n_items);
