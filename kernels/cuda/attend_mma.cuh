@@ -36,15 +36,6 @@ __device__ __forceinline__ void pack_two(float x, float y, unsigned *high, unsig
         *low = pack<KV>(x - from_f16(*high & 0xffff), y - from_f16(*high >> 16));
 }
 
-template <cdp_dtype KV>
-__device__ __forceinline__ void mma(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-    const unsigned b[2] = {b0, b1};
-    if (KV == CDP_BF16)
-        ptx_mma_bf16(d, a, b);
-    else
-        ptx_mma_f16(d, a, b);
-}
-
 /* Two values of neighbouring tokens; the one at a position outside [first, last] becomes 0. */
 __device__ __forceinline__ unsigned keep_written(unsigned two, int position, int first, int last) {
     const bool keeps_low = position >= first && position <= last,

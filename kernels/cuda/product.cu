@@ -33,15 +33,6 @@ __device__ __forceinline__ void norm_rows(const product_args &a, const cuda_rows
 /* --- bf16 and fp16: tensor cores
  * ---------------------------------------------------------------------------- */
 
-template <cdp_dtype W>
-__device__ __forceinline__ void mma(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-    const unsigned b[2] = {b0, b1};
-    if (W == CDP_BF16)
-        ptx_mma_bf16(d, a, b);
-    else
-        ptx_mma_f16(d, a, b);
-}
-
 /* 16 rows of weights times TILES * 8 rows of activations, for 32 values of k. The order of k inside a product
  * is free, so a lane's eight neighbouring values serve as two fragments: k 8t..8t+3 in the first, 8t+4..8t+7
  * in the second. */

@@ -2,10 +2,13 @@
  *
  * A KV block is keys (n_kv_heads, ...), then values (n_kv_heads, ...); inside a head, for 16 tokens:
  *
- *     keys     (head_dim / w, 16, w)                  w values of a token side by side, 16 bytes where
- * head_dim allows: eight tokens' pieces make one 128-byte line values   plain   (16, head_dim) tiled
- * (head_dim / 2, 4, 2, 4)        16-bit caches whose heads are multiples of 16: a lane's 16 bytes are the b
- * fragments of two dimensions (ptx.h), so that probabilities times values needs no shared memory
+ *     keys             (head_dim / w, 16, w)       w values of a token side by side
+ *     values, plain    (16, head_dim)
+ *     values, tiled    (head_dim / 2, 4, 2, 4)
+ *
+ * w is 16 bytes' worth where head_dim allows: eight tokens' pieces make one 128-byte line. Tiled are 16-bit
+ * caches whose heads are multiples of 16: a lane's 16 bytes are the b fragments of two dimensions (ptx.h), so
+ * that probabilities times values needs no shared memory.
  */
 #pragma once
 
@@ -32,6 +35,16 @@ __device__ __forceinline__ float from_f16(unsigned bits) {
 }
 __device__ __forceinline__ unsigned to_f16(float x) {
     return __half_as_ushort(__float2half_rn(x));
+}
+
+/* d += a b on the tensor cores, bf16 or fp16 (fragments: ptx.h). */
+template <cdp_dtype DTYPE>
+__device__ __forceinline__ void mma(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    const unsigned b[2] = {b0, b1};
+    if (DTYPE == CDP_BF16)
+        ptx_mma_bf16(d, a, b);
+    else
+        ptx_mma_f16(d, a, b);
 }
 
 /* Element i of an array of `dtype`; where dtype is a constant the branches go. */
