@@ -282,9 +282,7 @@ static cdp_status start_send_if_reached(cdp_link *link, int place) {
     if (!link->road->is_on_device && !cdp_device_reached(link->device, parcel->after))
         return CDP_OK;
     parcel->state = CDP_PARCEL_MOVING;
-    CDP_TRY(link->road->start_send(link, place));
-    cdp_bell_ring(link->world);
-    return CDP_OK;
+    return link->road->start_send(link, place);
 }
 
 cdp_status cdp_link_send(cdp_link *link, int place, const void *buffer, size_t n_bytes, cdp_event after) {

@@ -31,7 +31,10 @@ static cdp_status start_send(cdp_link *link, int place) {
     const cdp_parcel *parcel = &link->sends[place];
     const int rc = MPI_Issend(parcel->buffer, (int)parcel->n_bytes, MPI_BYTE, link->next, /*tag=*/place,
                               link->world->data, &road->requests[link->n_places + place]);
-    return rc == MPI_SUCCESS ? CDP_OK : cdp_fail_peer("sending data to", link->next, rc);
+    if (rc != MPI_SUCCESS)
+        return cdp_fail_peer("sending data to", link->next, rc);
+    cdp_bell_ring(link->world);
+    return CDP_OK;
 }
 
 static cdp_status end_recv(cdp_link *link, int place, const MPI_Status *status, int code) {
