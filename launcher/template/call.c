@@ -16,6 +16,13 @@ const tpl_row *tpl_find_filter(const char *name, size_t n) {
     return row != NULL ? row : tpl_find_row(tpl_list_filter_rows, name, n);
 }
 
+void tpl_fail_unknown(tpl_machine *m, bool is_filter, const char *name) {
+    const size_t n = strlen(name);
+    const tpl_row *row = is_filter ? tpl_find_filter(name, n) : tpl_find_row(tpl_test_rows, name, n);
+    tpl_fail(m, row != NULL ? "the %s '%s' is not supported" : "there is no %s named '%s'",
+             is_filter ? "filter" : "test", name);
+}
+
 /* The place of a parameter in "a b c", -1 when there is none; *count_out: how many there are. */
 static int place_of(const char *parameters, const char *name, size_t n, int *count_out) {
     int place = -1;

@@ -41,6 +41,9 @@ extern const tpl_row tpl_filter_rows[], tpl_list_filter_rows[], tpl_test_rows[],
 extern const tpl_row tpl_text_method_rows[], tpl_dict_method_rows[], tpl_list_method_rows[];
 const tpl_row *tpl_find_filter(const char *name, size_t n);
 
+/* End with the name of a filter (else a test) that has no row, or none that runs. */
+_Noreturn void tpl_fail_unknown(tpl_machine *m, bool is_filter, const char *name);
+
 /* Bind the arguments to the row's parameters and run it. */
 tpl_value tpl_call_row(tpl_machine *m, const tpl_row *row, tpl_value self, const tpl_args *args);
 

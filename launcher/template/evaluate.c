@@ -140,8 +140,10 @@ static tpl_value attribute_of(tpl_machine *m, const tpl_node *node) {
 
 static tpl_value row_of(tpl_machine *m, const tpl_node *node) {
     tpl_args args;
-    if (node->row == NULL)
-        tpl_fail_unknown(m, node);
+    if (node->row == NULL) {
+        m->at = node->at;
+        tpl_fail_unknown(m, node->kind == TPL_N_FILTER, node->name);
+    }
     const tpl_value self = tpl_evaluate(m, node->a);
     tpl_evaluate_arguments(m, node->b, &args);
     m->at = node->at;

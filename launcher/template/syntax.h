@@ -1,4 +1,4 @@
-/* launcher/template/syntax.h - a template as a tree, and who builds it.
+/* launcher/template/syntax.h - a template as a tree.
  *
  * One kind of node for all: what a, b, c and d mean is said beside each kind. Lists of nodes hang together by
  * `next`. Names are interned: equal names are one pointer.
@@ -6,7 +6,6 @@
 #pragma once
 
 #include "launcher/template/call.h"
-#include "launcher/template/lexer.h"
 
 typedef enum tpl_node_kind {
     /* expressions */
@@ -75,52 +74,3 @@ typedef struct tpl_node {
     const tpl_row *row;
     tpl_value value;
 } tpl_node;
-
-/* Names seen so far, each once. */
-typedef struct tpl_name {
-    const char *text;
-    struct tpl_name *next;
-} tpl_name;
-
-typedef struct tpl_parser {
-    tpl_machine *m;
-    const tpl_token *tokens; /* the last one is TPL_T_END */
-    size_t at;
-    int depth;
-    int n_loops;             /* around this place, inside of the innermost macro */
-    bool is_soft;            /* directly inside of an `if`: unknown filters and tests are put off */
-    const tpl_node *unknown; /* a filter or test that has no row, in this tag, not under a condition */
-    int uses;                /* TPL_USES_... of the innermost macro */
-    tpl_name *names;
-} tpl_parser;
-
-/* The whole template as a list of statements. */
-tpl_node *tpl_parse(tpl_parser *p);
-
-/* Between the two halves of the parser. */
-const tpl_token *tpl_peek(const tpl_parser *p);
-const tpl_token *tpl_take_token(tpl_parser *p);
-bool tpl_at_sign(const tpl_parser *p, const char *sign);
-bool tpl_at_name(const tpl_parser *p, const char *name);
-bool tpl_skip_sign(tpl_parser *p, const char *sign);
-bool tpl_skip_name(tpl_parser *p, const char *name);
-void tpl_expect_sign(tpl_parser *p, const char *sign);
-_Noreturn void tpl_unexpected(tpl_parser *p, const char *expected);
-void tpl_descend(tpl_parser *p); /* p->depth-- leaves again */
-tpl_node *tpl_node_new(tpl_parser *p, tpl_node_kind kind);
-const char *tpl_intern(tpl_parser *p, const tpl_token *token);
-const char *tpl_expect_name(tpl_parser *p, const char *what);
-
-/* End with the name of a filter or test that we do not know. */
-_Noreturn void tpl_fail_unknown(tpl_machine *m, const tpl_node *node);
-
-tpl_node *tpl_parse_expression(tpl_parser *p);
-/* One expression, or several with commas as a tuple. */
-tpl_node *tpl_parse_tuple(tpl_parser *p, bool takes_inline_if);
-/* ( ... ) behind a name: a list of ARGs. */
-tpl_node *tpl_parse_arguments(tpl_parser *p);
-/* Behind a postfix expression: .x [x] (x). */
-tpl_node *tpl_parse_postfix(tpl_parser *p, tpl_node *node);
-tpl_node *tpl_parse_primary(tpl_parser *p);
-/* name(...) | name(...) over `node`. */
-tpl_node *tpl_parse_filters(tpl_parser *p, tpl_node *node);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "launcher/template/evaluate.h"
+#include "launcher/template/parse.h"
 
 struct cdp_chat_template {
     char *name;
