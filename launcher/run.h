@@ -1,11 +1,9 @@
-/* launcher/run.h - from options to a ring that is ready: one start-up phase, one verdict.
+/* launcher/run.h - one run, the same on every rank: start up, work, report, close.
  *
- *     arguments -> files -> devices -> text -> plan -> links -> memory -> weights -> ring -> the job ->
- * report -> end
+ *     options, world --start_up.h--> a ring that is ready --the job on rank 0, steps on the others--> reports
  *
- * Each phase ends in an agreement of all ranks (comm/world.h), so one rank never goes on alone: a fault that
- * one rank finds ends every rank with the same code after one line of rank 0. Rank 0 reads text and plans;
- * the others take options and plan from it. Idle ranks hold nothing and wait at the last agreement.
+ * An end is agreed by all ranks like every phase of the start; only who knows of a fault of its own in the
+ * middle of the work leaves alone.
  */
 #pragma once
 
