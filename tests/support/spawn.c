@@ -80,10 +80,8 @@ test_run *test_run_open(double deadline_s) {
     snprintf(variable, sizeof variable, "TMPDIR=%s", run->temp_dir);
     test_run_env(run, variable);
 #ifdef __SANITIZE_ADDRESS__
-    /* MPI's plugins are unloaded before leaks are looked for, so their frames have to be named at malloc. */
-    test_run_env(run,
-                 "LSAN_OPTIONS=fast_unwind_on_malloc=0:print_suppressions=0:suppressions=" CDPIPE_SOURCE_DIR
-                 "/tests/support/lsan.supp");
+    test_run_env(run, "LSAN_OPTIONS=print_suppressions=0:suppressions=" CDPIPE_SOURCE_DIR
+                      "/tests/support/lsan.supp");
 #endif
     return run;
 }

@@ -15,8 +15,7 @@
 
 static void become(const char *const *words) {
     char lsan[4200];
-    /* As in spawn.c: MPI's plugins are unloaded before leaks are looked for. */
-    snprintf(lsan, sizeof lsan, "LSAN_OPTIONS=fast_unwind_on_malloc=0:print_suppressions=0:suppressions=%s",
+    snprintf(lsan, sizeof lsan, "LSAN_OPTIONS=print_suppressions=0:suppressions=%s",
              test_path("tests/support/lsan.supp"));
     putenv(lsan);
     setenv("TERM", "vt100", 1);
