@@ -77,15 +77,15 @@ static cdp_status make_link(cdp_link **out, cdp_world *world, const cdp_link_opt
     *out = link;
     link->world = world;
     link->device = options->device;
-    link->n_places = options->n_places;
+    link->n_seats = options->n_seats;
     link->max_header_bytes = options->max_header_bytes;
     link->max_data_bytes = options->max_data_bytes;
     link->active = options->active;
     CDP_TRY(find_neighbours(link, options));
-    link->sends = calloc((size_t)link->n_places, sizeof *link->sends);
-    link->recvs = calloc((size_t)link->n_places, sizeof *link->recvs);
+    link->sends = calloc((size_t)link->n_seats, sizeof *link->sends);
+    link->recvs = calloc((size_t)link->n_seats, sizeof *link->recvs);
     if (link->sends == NULL || link->recvs == NULL)
-        return cdp_fail(CDP_SYSTEM, "no memory for %d places of the link", link->n_places);
+        return cdp_fail(CDP_SYSTEM, "no memory for %d seats of the link", link->n_seats);
     return link->n_active > 1 ? cdp_headers_open(link) : CDP_OK;
 }
 
@@ -99,7 +99,7 @@ static void close_road(cdp_link *link) {
     if (link->device != NULL)
         cdp_device_host_free(link->device, link->staging);
     link->staging = NULL;
-    for (int i = 0; link->sends != NULL && link->recvs != NULL && i < link->n_places; i++)
+    for (int i = 0; link->sends != NULL && link->recvs != NULL && i < link->n_seats; i++)
         link->sends[i] = link->recvs[i] = (cdp_parcel){0};
 }
 
@@ -108,7 +108,7 @@ static cdp_status open_road(cdp_link *link, const cdp_road *road, double timeout
     link->road = road;
     if (!road->is_on_device && !cdp_device_is_host(link->device) && link->n_active > 1)
         CDP_TRY(cdp_device_host_alloc(link->device, (void **)&link->staging,
-                                      2 * (uint64_t)link->n_places * link->max_data_bytes));
+                                      2 * (uint64_t)link->n_seats * link->max_data_bytes));
     CDP_TRY(road->open(link, deadline_ns));
     if (link->n_active > 1)
         CDP_TRY(cdp_link_test(link, deadline_ns));
@@ -227,45 +227,45 @@ cdp_status cdp_link_take_header(cdp_link *link, const void **bytes_out, size_t *
 
 /* Parcels ---------------------------------------------------------------------------------------------- */
 
-/* The free parcel of a place, ready for n_bytes. */
-static cdp_status claim(const cdp_link *link, cdp_parcel *parcels, int place, const char *verb,
+/* The free parcel of a seat, ready for n_bytes. */
+static cdp_status claim(const cdp_link *link, cdp_parcel *parcels, int seat, const char *verb,
                         size_t n_bytes) {
-    if (place < 0 || place >= link->n_places)
-        return cdp_fail(CDP_INTERNAL, "%s of place %d, the link has %d", verb, place, link->n_places);
-    if (parcels[place].state != CDP_PARCEL_FREE)
-        return cdp_fail(CDP_INTERNAL, "a second %s of place %d while one is on the way", verb, place);
+    if (seat < 0 || seat >= link->n_seats)
+        return cdp_fail(CDP_INTERNAL, "%s of seat %d, the link has %d", verb, seat, link->n_seats);
+    if (parcels[seat].state != CDP_PARCEL_FREE)
+        return cdp_fail(CDP_INTERNAL, "a second %s of seat %d while one is on the way", verb, seat);
     if (n_bytes > INT_MAX || n_bytes > link->max_data_bytes) /* MPI counts in int */
         return cdp_fail(CDP_INTERNAL, "%s of %zu bytes, at most %zu are possible", verb, n_bytes,
                         link->max_data_bytes < INT_MAX ? link->max_data_bytes : INT_MAX);
     return CDP_OK;
 }
 
-/* The pinned buffer of a place, number n_places and up for sends; NULL where none is needed. */
+/* The pinned buffer of a seat, number n_seats and up for sends; NULL where none is needed. */
 static void *staging_of(const cdp_link *link, int number) {
     return link->staging != NULL ? link->staging + (size_t)number * link->max_data_bytes : NULL;
 }
 
-static cdp_status start_recv_if_free(cdp_link *link, int place) {
-    cdp_parcel *parcel = &link->recvs[place];
+static cdp_status start_recv_if_free(cdp_link *link, int seat) {
+    cdp_parcel *parcel = &link->recvs[seat];
     if (parcel->state != CDP_PARCEL_WAITING || !cdp_device_reached(link->device, parcel->after))
         return CDP_OK;
     parcel->state = CDP_PARCEL_MOVING;
-    return link->road->start_recv(link, place);
+    return link->road->start_recv(link, seat);
 }
 
-cdp_status cdp_link_recv(cdp_link *link, int place, void *buffer, size_t n_bytes) {
-    CDP_TRY(claim(link, link->recvs, place, "receive", n_bytes));
-    void *staged = staging_of(link, place);
-    link->recvs[place] = (cdp_parcel){.state = CDP_PARCEL_WAITING,
-                                      .buffer = staged != NULL ? staged : buffer,
-                                      .on_device = buffer,
-                                      .n_bytes = n_bytes,
-                                      .after = link->recvs[place].after};
-    return start_recv_if_free(link, place);
+cdp_status cdp_link_recv(cdp_link *link, int seat, void *buffer, size_t n_bytes) {
+    CDP_TRY(claim(link, link->recvs, seat, "receive", n_bytes));
+    void *staged = staging_of(link, seat);
+    link->recvs[seat] = (cdp_parcel){.state = CDP_PARCEL_WAITING,
+                                     .buffer = staged != NULL ? staged : buffer,
+                                     .on_device = buffer,
+                                     .n_bytes = n_bytes,
+                                     .after = link->recvs[seat].after};
+    return start_recv_if_free(link, seat);
 }
 
-cdp_status cdp_link_arrived(cdp_link *link, int place) {
-    cdp_parcel *parcel = &link->recvs[place];
+cdp_status cdp_link_arrived(cdp_link *link, int seat) {
+    cdp_parcel *parcel = &link->recvs[seat];
     if (parcel->buffer != parcel->on_device) {
         CDP_TRY(cdp_device_copy_in(link->device, parcel->on_device, parcel->buffer, parcel->n_bytes));
         parcel->after = cdp_device_record(link->device);
@@ -275,44 +275,44 @@ cdp_status cdp_link_arrived(cdp_link *link, int place) {
     return CDP_OK;
 }
 
-static cdp_status start_send_if_reached(cdp_link *link, int place) {
-    cdp_parcel *parcel = &link->sends[place];
+static cdp_status start_send_if_reached(cdp_link *link, int seat) {
+    cdp_parcel *parcel = &link->sends[seat];
     if (parcel->state != CDP_PARCEL_WAITING)
         return CDP_OK;
     if (!link->road->is_on_device && !cdp_device_reached(link->device, parcel->after))
         return CDP_OK;
     parcel->state = CDP_PARCEL_MOVING;
-    return link->road->start_send(link, place);
+    return link->road->start_send(link, seat);
 }
 
-cdp_status cdp_link_send(cdp_link *link, int place, const void *buffer, size_t n_bytes, cdp_event after) {
-    CDP_TRY(claim(link, link->sends, place, "send", n_bytes));
-    void *staged = staging_of(link, link->n_places + place);
+cdp_status cdp_link_send(cdp_link *link, int seat, const void *buffer, size_t n_bytes, cdp_event after) {
+    CDP_TRY(claim(link, link->sends, seat, "send", n_bytes));
+    void *staged = staging_of(link, link->n_seats + seat);
     /* MPI's older calls and this struct take pointers to plain bytes; nobody writes through this one. */
     void *plain = (void *)(uintptr_t)buffer;
     if (staged != NULL) { /* the copy stands in the queue behind what `after` stands for */
         CDP_TRY(cdp_device_copy_out(link->device, staged, buffer, n_bytes));
         after = cdp_device_record(link->device);
     }
-    link->sends[place] = (cdp_parcel){.state = CDP_PARCEL_WAITING,
-                                      .buffer = staged != NULL ? staged : plain,
-                                      .on_device = plain,
-                                      .n_bytes = n_bytes,
-                                      .after = after};
-    return start_send_if_reached(link, place);
+    link->sends[seat] = (cdp_parcel){.state = CDP_PARCEL_WAITING,
+                                     .buffer = staged != NULL ? staged : plain,
+                                     .on_device = plain,
+                                     .n_bytes = n_bytes,
+                                     .after = after};
+    return start_send_if_reached(link, seat);
 }
 
-void cdp_link_gone(cdp_link *link, int place) {
-    link->n_sent += link->sends[place].n_bytes;
-    link->sends[place].state = CDP_PARCEL_FREE;
+void cdp_link_gone(cdp_link *link, int seat) {
+    link->n_sent += link->sends[seat].n_bytes;
+    link->sends[seat].state = CDP_PARCEL_FREE;
 }
 
-bool cdp_link_received(const cdp_link *link, int place) {
-    return link->recvs[place].state == CDP_PARCEL_FREE;
+bool cdp_link_received(const cdp_link *link, int seat) {
+    return link->recvs[seat].state == CDP_PARCEL_FREE;
 }
 
-bool cdp_link_sent(const cdp_link *link, int place) {
-    return link->sends[place].state == CDP_PARCEL_FREE;
+bool cdp_link_sent(const cdp_link *link, int seat) {
+    return link->sends[seat].state == CDP_PARCEL_FREE;
 }
 
 cdp_status cdp_link_poll(cdp_link *link) {
@@ -321,9 +321,9 @@ cdp_status cdp_link_poll(cdp_link *link) {
     CDP_TRY(cdp_world_poll(link->world));
     if (link->n_active > 1)
         CDP_TRY(cdp_headers_poll(link));
-    for (int place = 0; place < link->n_places; place++) {
-        CDP_TRY(start_recv_if_free(link, place));
-        CDP_TRY(start_send_if_reached(link, place));
+    for (int seat = 0; seat < link->n_seats; seat++) {
+        CDP_TRY(start_recv_if_free(link, seat));
+        CDP_TRY(start_send_if_reached(link, seat));
     }
     return link->road->poll(link);
 }

@@ -9,9 +9,9 @@
  * the whole ring takes one of them. Nothing blocks: a send waits in the link until its event on the device's
  * queue is reached, a receive is asked for ahead of time, cdp_link_poll moves things on.
  *
- * A place (0 .. n_places-1) is one step's seat in the ring, id modulo n_places; each place has at most one
- * send and one receive on the way. A fast rank cannot run away from a slow one: a send ends when the receiver
- * has taken it.
+ * A step in flight sits in one seat (0 .. n_seats-1) on every rank, its id modulo n_seats; a seat has at most
+ * one send and one receive on the way. A fast rank cannot run away from a slow one: a send ends when the
+ * receiver has taken it.
  */
 #pragma once
 
@@ -24,7 +24,7 @@ typedef struct cdp_link_options {
     cdp_device *device;      /* whose events order the sends; not owned; NULL on a rank that is not active */
     int n_active;            /* ranks in the ring */
     const int *active;       /* (n_active) their world ranks, ascending; active[0] is 0 */
-    int n_places;            /* steps in flight at most */
+    int n_seats;             /* steps in flight at most */
     size_t max_header_bytes; /* of a step header */
     size_t max_data_bytes;   /* of a send or receive */
     bool on_gpu;             /* the ring's devices are GPUs */
@@ -56,24 +56,24 @@ typedef struct cdp_link_figures {
 cdp_link_figures cdp_link_figures_of(const cdp_link *link);
 
 /* Hand a step header to the next rank (not round to rank 0: on the last rank this does nothing). Copies the
- * bytes; at most n_places headers are on the way, more are kept in order. */
+ * bytes; at most n_seats headers are on the way, more are kept in order. */
 cdp_status cdp_link_send_header(cdp_link *link, const void *bytes, size_t n_bytes);
 
 /* The next header of the previous rank: *bytes_out NULL when none is here yet, else valid until the next
  * call. */
 cdp_status cdp_link_take_header(cdp_link *link, const void **bytes_out, size_t *n_bytes_out);
 
-/* Ask for exactly n_bytes of place `place` from the previous rank into `buffer`, device memory, which stays
+/* Ask for exactly n_bytes of seat `seat` from the previous rank into `buffer`, device memory, which stays
  * the caller's. */
-cdp_status cdp_link_recv(cdp_link *link, int place, void *buffer, size_t n_bytes);
+cdp_status cdp_link_recv(cdp_link *link, int seat, void *buffer, size_t n_bytes);
 
 /* Send n_bytes of `buffer`, device memory, to the next rank once `after` is reached on the device's queue. */
-cdp_status cdp_link_send(cdp_link *link, int place, const void *buffer, size_t n_bytes, cdp_event after);
+cdp_status cdp_link_send(cdp_link *link, int seat, const void *buffer, size_t n_bytes, cdp_event after);
 
-/* True when no receive (send) of this place is on the way any more: work queued from here on may read what
+/* True when no receive (send) of this seat is on the way any more: work queued from here on may read what
  * came (write over what went). */
-bool cdp_link_received(const cdp_link *link, int place);
-bool cdp_link_sent(const cdp_link *link, int place);
+bool cdp_link_received(const cdp_link *link, int seat);
+bool cdp_link_sent(const cdp_link *link, int seat);
 
 /* Move everything on; also one cdp_world_poll. A size that does not match or a broken peer: an error that
  * names the rank. */

@@ -56,7 +56,7 @@ cdp_status cdp_headers_take(cdp_link *link, const void **bytes_out, size_t *n_by
     *bytes_out = header_room(link, h->next_in);
     *n_bytes_out = (size_t)n_bytes;
     h->lent = h->next_in;
-    h->next_in = (h->next_in + 1) % link->n_places;
+    h->next_in = (h->next_in + 1) % link->n_seats;
     return CDP_OK;
 }
 
@@ -80,7 +80,7 @@ cdp_status cdp_headers_poll(cdp_link *link) {
     }
     if (h->first_out == NULL)
         h->end_out = &h->first_out;
-    for (cdp_header_out *out = h->first_out; out != NULL && h->n_out_moving < link->n_places;
+    for (cdp_header_out *out = h->first_out; out != NULL && h->n_out_moving < link->n_seats;
          out = out->next) {
         if (out->is_moving)
             continue;
@@ -111,7 +111,7 @@ cdp_status cdp_headers_send(cdp_link *link, const void *bytes, size_t n_bytes) {
 
 cdp_status cdp_headers_open(cdp_link *link) {
     cdp_headers *h = &link->headers;
-    const size_t n = (size_t)link->n_places;
+    const size_t n = (size_t)link->n_seats;
     h->end_out = &h->first_out;
     h->lent = -1;
     if (link->is_first)
@@ -121,15 +121,15 @@ cdp_status cdp_headers_open(cdp_link *link) {
     for (size_t i = 0; h->in != NULL && i < n; i++)
         h->in[i] = MPI_REQUEST_NULL;
     if (h->in == NULL || h->bytes == NULL)
-        return cdp_fail(CDP_SYSTEM, "no memory for %d step headers", link->n_places);
-    for (int i = 0; i < link->n_places; i++)
+        return cdp_fail(CDP_SYSTEM, "no memory for %d step headers", link->n_seats);
+    for (int i = 0; i < link->n_seats; i++)
         CDP_TRY(ask_header(link, i));
     return CDP_OK;
 }
 
 void cdp_headers_close(cdp_link *link) {
     cdp_headers *h = &link->headers;
-    for (int i = 0; h->in != NULL && i < link->n_places; i++)
+    for (int i = 0; h->in != NULL && i < link->n_seats; i++)
         cdp_drop_request(&h->in[i], /*is_recv=*/true);
     while (h->first_out != NULL) {
         cdp_header_out *first = h->first_out;

@@ -1,11 +1,11 @@
-/* comm/link_road.h - what a road fills in. link.c keeps the places, the order on the device's queue and the
+/* comm/link_road.h - what a road fills in. link.c keeps the seats, the order on the device's queue and the
  * way through host memory; a road only moves bytes between two buffers. Step headers go by MPI on every road.
  *
  *     cdp_link_send -> WAITING -- device reached `after` --> start_send -> MOVING -- poll --> FREE
  *     cdp_link_recv -> WAITING -- staging is free ---------> start_recv -> MOVING -- poll --> FREE
  *
- * Between a GPU and a road of the host every place has a pinned buffer a direction: a send is first copied
- * out on the queue, what came is copied in, and the next receive of the place waits for that copy.
+ * Between a GPU and a road of the host every seat has a pinned buffer a direction: a send is first copied
+ * out on the queue, what came is copied in, and the next receive of the seat waits for that copy.
  */
 #pragma once
 
@@ -14,7 +14,7 @@
 
 typedef enum cdp_parcel_state { CDP_PARCEL_FREE, CDP_PARCEL_WAITING, CDP_PARCEL_MOVING } cdp_parcel_state;
 
-/* One message of one place in one direction. A road calls cdp_link_arrived (gone) when it is there. */
+/* One message of one seat in one direction. A road calls cdp_link_arrived (gone) when it is there. */
 typedef struct cdp_parcel {
     cdp_parcel_state state;
     void *buffer;    /* of a send it is only read; what the road reads or fills */
@@ -32,9 +32,9 @@ typedef struct cdp_road {
      * without waiting for a peer. */
     cdp_status (*open)(cdp_link *link, int64_t deadline_ns);
     void (*close)(cdp_link *link);
-    /* The parcel of this place in link->sends (recvs) is MOVING from here on. */
-    cdp_status (*start_send)(cdp_link *link, int place);
-    cdp_status (*start_recv)(cdp_link *link, int place);
+    /* The parcel of this seat in link->sends (recvs) is MOVING from here on. */
+    cdp_status (*start_send)(cdp_link *link, int seat);
+    cdp_status (*start_recv)(cdp_link *link, int seat);
     /* Free what has arrived or gone. Never blocks. */
     cdp_status (*poll)(cdp_link *link);
 } cdp_road;
@@ -42,7 +42,7 @@ typedef struct cdp_road {
 /* Step headers, link_headers.c. */
 typedef struct cdp_header_out cdp_header_out;
 typedef struct cdp_headers {
-    MPI_Request *in; /* (n_places) NULL on the first rank */
+    MPI_Request *in; /* (n_seats) NULL on the first rank */
     unsigned char *bytes;
     int next_in; /* the receive that the next header comes into */
     int lent;    /* the receive whose bytes the caller reads, or -1 */
@@ -55,13 +55,13 @@ struct cdp_link {
     void *of_road;
     cdp_world *world;
     cdp_device *device;
-    int n_places;
+    int n_seats;
     size_t max_header_bytes, max_data_bytes;
     int previous, next;        /* world ranks of the neighbours; this rank itself when it is alone */
     bool is_first, is_last;    /* in the ring */
     int position, n_active;    /* of this rank in the ring */
-    cdp_parcel *sends, *recvs; /* (n_places) */
-    unsigned char *staging;    /* pinned, (2 * n_places, max_data_bytes): receives, sends; NULL: not needed */
+    cdp_parcel *sends, *recvs; /* (n_seats) */
+    unsigned char *staging;    /* pinned, (2 * n_seats, max_data_bytes): receives, sends; NULL: not needed */
     const int *active;         /* while a road is being opened: the ring's world ranks */
     int trial;                 /* roads tried so far: the tag under which this one's failure is told */
     bool is_told;              /* another rank has given up the road that is being opened */
@@ -76,8 +76,8 @@ struct cdp_link {
 extern const cdp_road cdp_road_local, cdp_road_mpi, cdp_road_nccl;
 
 /* The parcel is there, or has gone: for roads. */
-cdp_status cdp_link_arrived(cdp_link *link, int place);
-void cdp_link_gone(cdp_link *link, int place);
+cdp_status cdp_link_arrived(cdp_link *link, int seat);
+void cdp_link_gone(cdp_link *link, int seat);
 
 /* For the loops that open and test a road: true when waiting is over, because the deadline has passed or
  * because another rank has given the road up; *status_out says which (the failure of link->is_told is the

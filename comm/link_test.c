@@ -21,7 +21,7 @@ typedef struct test_room {
     size_t n_bytes;
 } test_room;
 
-/* Byte i of message k on the edge that leaves place `edge` of the ring. */
+/* Byte i of message k on the edge that leaves active rank number `edge`. */
 static unsigned char byte_of(int edge, int k, size_t i) {
     const uint32_t x = (uint32_t)i * 2654435761u + (uint32_t)edge * 40503u + (uint32_t)k * 9973u + 1u;
     return (unsigned char)((x ^ (x >> 15)) * 2246822519u >> 24);
@@ -47,22 +47,22 @@ static void close_room(test_room *room, cdp_link *link) {
     cdp_device_host_free(link->device, room->host_out);
 }
 
-/* Turn the loop until `until` is reached and nothing of the place is on the way. */
-static cdp_status wait_for(cdp_link *link, int place, cdp_event until, int64_t deadline_ns) {
+/* Turn the loop until `until` is reached and nothing of the seat is on the way. */
+static cdp_status wait_for(cdp_link *link, int seat, cdp_event until, int64_t deadline_ns) {
     cdp_waiter waiter = {0};
     cdp_status st;
     for (;;) {
         CDP_TRY(cdp_device_check(link->device));
         CDP_TRY(cdp_link_poll(link));
-        if (cdp_link_sent(link, place) && cdp_link_received(link, place) &&
+        if (cdp_link_sent(link, seat) && cdp_link_received(link, seat) &&
             cdp_device_reached(link->device, until))
             return CDP_OK;
         if (cdp_link_gives_up(link, deadline_ns, &st))
             return st != CDP_OK
                        ? st
                        : cdp_fail(CDP_UNAVAILABLE, "the test message %s rank %d did not get through in time",
-                                  cdp_link_received(link, place) ? "to" : "from",
-                                  cdp_link_received(link, place) ? link->next : link->previous);
+                                  cdp_link_received(link, seat) ? "to" : "from",
+                                  cdp_link_received(link, seat) ? link->next : link->previous);
         cdp_wait_pause(&waiter);
     }
 }
@@ -83,7 +83,7 @@ static cdp_status check_bytes(const cdp_link *link, const test_room *room, int k
 /* One message out and one in; what came before is wiped, so that it cannot pass for what should come. */
 static cdp_status exchange(cdp_link *link, test_room *room, int k, int64_t deadline_ns) {
     const size_t n = size_of(room, k);
-    const int place = k % link->n_places;
+    const int seat = k % link->n_seats;
     for (size_t i = 0; i < n; i++) {
         room->host_out[i] = byte_of(link->position, k, i);
         room->host_in[i] =
@@ -92,18 +92,18 @@ static cdp_status exchange(cdp_link *link, test_room *room, int k, int64_t deadl
     CDP_TRY(cdp_device_copy_in(link->device, room->device_in, room->host_in, n));
     CDP_TRY(cdp_device_copy_in(link->device, room->device_out, room->host_out, n));
     const cdp_event ready = cdp_device_record(link->device);
-    CDP_TRY(wait_for(link, place, ready, deadline_ns));
+    CDP_TRY(wait_for(link, seat, ready, deadline_ns));
     const int64_t began = cdp_now_ns();
-    CDP_TRY(cdp_link_recv(link, place, room->device_in, n));
-    CDP_TRY(cdp_link_send(link, place, room->device_out, n, ready));
-    CDP_TRY(wait_for(link, place, 0, deadline_ns));
+    CDP_TRY(cdp_link_recv(link, seat, room->device_in, n));
+    CDP_TRY(cdp_link_send(link, seat, room->device_out, n, ready));
+    CDP_TRY(wait_for(link, seat, 0, deadline_ns));
     const double took_s = (double)(cdp_now_ns() - began) * 1e-9;
     if (k == 1 || (k > 1 && took_s < link->figures.latency_s)) /* message 0 makes lazy connections */
         link->figures.latency_s = took_s;
     if (k >= FIRST_LARGE && took_s > 0 && (double)n / took_s > link->figures.bytes_per_s)
         link->figures.bytes_per_s = (double)n / took_s;
     CDP_TRY(cdp_device_copy_out(link->device, room->host_in, room->device_in, n));
-    CDP_TRY(wait_for(link, place, cdp_device_record(link->device), deadline_ns));
+    CDP_TRY(wait_for(link, seat, cdp_device_record(link->device), deadline_ns));
     return check_bytes(link, room, k);
 }
 
@@ -118,8 +118,8 @@ static bool is_queue_empty(cdp_link *link) {
 }
 
 static bool is_quiet(cdp_link *link) {
-    for (int place = 0; place < link->n_places; place++)
-        if (!cdp_link_sent(link, place) || !cdp_link_received(link, place))
+    for (int seat = 0; seat < link->n_seats; seat++)
+        if (!cdp_link_sent(link, seat) || !cdp_link_received(link, seat))
             return false;
     return is_queue_empty(link);
 }

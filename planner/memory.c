@@ -41,7 +41,7 @@ cdp_dtype cdp_hidden_dtype(const cdp_run_shape *run) {
     return run->dtype == CDP_BF16 ? CDP_BF16 : CDP_F32;
 }
 
-int cdp_n_slots(const cdp_run_shape *run) {
+int cdp_n_seats(const cdp_run_shape *run) {
     return run->n_ranks + 1;
 }
 
@@ -133,7 +133,7 @@ uint64_t cdp_model_weight_bytes(const cdp_model_card *card, const cdp_run_shape 
  * GPU's is to the byte. */
 static uint64_t step_bytes(const cdp_run_shape *run) {
     const uint64_t rows = (uint64_t)cdp_step_rows(run), batch = (uint64_t)run->max_batch;
-    const uint64_t seats = (uint64_t)cdp_n_slots(run);
+    const uint64_t seats = (uint64_t)cdp_n_seats(run);
     const uint64_t tables = mul(batch * sizeof(int32_t), (uint64_t)cdp_blocks_per_sequence(run));
     const uint64_t taps = (uint64_t)cdp_tap_rows(run);
     if (!run->on_gpu)
@@ -208,7 +208,7 @@ uint64_t cdp_seat_bytes(const cdp_model_card *card, const cdp_run_shape *run) {
 }
 
 uint64_t cdp_link_bytes(const cdp_model_card *card, const cdp_run_shape *run) {
-    return mul((uint64_t)cdp_n_slots(run), placed(run, cdp_seat_bytes(card, run)));
+    return mul((uint64_t)cdp_n_seats(run), placed(run, cdp_seat_bytes(card, run)));
 }
 
 uint64_t cdp_slab_bytes(const cdp_stage_bytes *bytes) {

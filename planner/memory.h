@@ -46,8 +46,8 @@ typedef struct cdp_stage_bytes {
 /* Hidden states travel and lie in bf16 for bf16 runs and in f32 else. */
 cdp_dtype cdp_hidden_dtype(const cdp_run_shape *run);
 
-/* Slots of steps in flight: one more than ranks, so that rank 0 fills while the ring is full. */
-int cdp_n_slots(const cdp_run_shape *run);
+/* Seats of steps in flight: one more than ranks, so that rank 0 fills while the ring is full. */
+int cdp_n_seats(const cdp_run_shape *run);
 
 /* Rows of all step buffers: the chunk, or max_batch where that is larger. */
 int cdp_step_rows(const cdp_run_shape *run);

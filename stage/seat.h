@@ -1,5 +1,5 @@
 /* stage/seat.h - one step's seat in the ring: its arrays on the device at addresses that never change, and
- * the hidden states that come, are worked on and leave. There are cdp_n_slots() seats; step `id` sits in seat
+ * the hidden states that come, are worked on and leave. There are cdp_n_seats() seats; step `id` sits in seat
  * id modulo that number.
  *
  *     hidden rows | tapped rows of earlier stages | of this one | home rows, picked by the last stage

@@ -7,7 +7,7 @@
 #include <time.h>
 
 enum {
-    ID_TAG = 30000,  /* among the data's tags, which are places */
+    ID_TAG = 30000,  /* among the data's tags, which are seats */
     LEAVE_MS = 2000, /* a communicator that is given up has so long to say goodbye */
 };
 
@@ -119,13 +119,13 @@ static cdp_status make_comm(nccl_edge *e, int64_t deadline_ns) {
 }
 
 cdp_status nccl_edge_open(nccl_edge *e, int64_t deadline_ns) {
-    const size_t n = (size_t)e->link->n_places;
+    const size_t n = (size_t)e->link->n_seats;
     cdp_device *device = e->link->device;
     snprintf(e->name, sizeof e->name, "edge %d", e->number);
     e->ops = calloc(n, sizeof *e->ops);
     e->order = calloc(n, sizeof *e->order);
     if (e->ops == NULL || e->order == NULL)
-        return cdp_fail(CDP_SYSTEM, "no memory for %d places of an NCCL edge", e->link->n_places);
+        return cdp_fail(CDP_SYSTEM, "no memory for %d seats of an NCCL edge", e->link->n_seats);
     CDP_TRY(cdp_cuda_keep(device, cudaStreamCreateWithFlags(&e->stream, cudaStreamNonBlocking), "a stream"));
     for (size_t i = 0; i < n; i++)
         CDP_TRY(cdp_cuda_keep(device, cudaEventCreateWithFlags(&e->ops[i].event, cudaEventDisableTiming),
@@ -179,7 +179,7 @@ static bool abort_in_time(ncclComm_t comm, cdp_world *world) {
 bool nccl_edge_close(nccl_edge *e) {
     const bool is_gone = e->comm == NULL || abort_in_time(e->comm, e->link->world);
     const bool is_free = is_gone || !e->was_used;
-    for (int i = 0; is_free && e->ops != NULL && i < e->link->n_places; i++)
+    for (int i = 0; is_free && e->ops != NULL && i < e->link->n_seats; i++)
         if (e->ops[i].event != NULL)
             cudaEventDestroy(e->ops[i].event);
     if (is_free && e->stream != NULL)
@@ -198,7 +198,7 @@ static cdp_status note_issued(nccl_edge *e) {
     CDP_TRY(
         cdp_cuda_keep(e->link->device, cudaEventRecord(op->event, e->stream), "an event of an NCCL edge"));
     op->state = NCCL_OP_ISSUED;
-    e->first = (e->first + 1) % e->link->n_places;
+    e->first = (e->first + 1) % e->link->n_seats;
     e->n_waiting--;
     e->is_issuing = false;
     return CDP_OK;
@@ -227,18 +227,18 @@ static cdp_status issue_waiting(nccl_edge *e) {
     return CDP_OK;
 }
 
-cdp_status nccl_edge_start(nccl_edge *e, int place) {
-    e->order[(e->first + e->n_waiting) % e->link->n_places] = place;
+cdp_status nccl_edge_start(nccl_edge *e, int seat) {
+    e->order[(e->first + e->n_waiting) % e->link->n_seats] = seat;
     e->n_waiting++;
-    e->ops[place].state = NCCL_OP_QUEUED;
+    e->ops[seat].state = NCCL_OP_QUEUED;
     return issue_waiting(e);
 }
 
-static cdp_status end_op(nccl_edge *e, int place) {
-    e->ops[place].state = NCCL_OP_NONE;
+static cdp_status end_op(nccl_edge *e, int seat) {
+    e->ops[seat].state = NCCL_OP_NONE;
     if (!e->is_out)
-        return cdp_link_arrived(e->link, place);
-    cdp_link_gone(e->link, place);
+        return cdp_link_arrived(e->link, seat);
+    cdp_link_gone(e->link, seat);
     return CDP_OK;
 }
 
@@ -250,14 +250,14 @@ cdp_status nccl_edge_poll(nccl_edge *e) {
     if (e->is_issuing && state == ncclSuccess)
         CDP_TRY(note_issued(e));
     CDP_TRY(issue_waiting(e));
-    for (int place = 0; place < e->link->n_places; place++) {
-        if (e->ops[place].state != NCCL_OP_ISSUED)
+    for (int seat = 0; seat < e->link->n_seats; seat++) {
+        if (e->ops[seat].state != NCCL_OP_ISSUED)
             continue;
-        const cudaError_t code = cudaEventQuery(e->ops[place].event);
+        const cudaError_t code = cudaEventQuery(e->ops[seat].event);
         if (code == cudaErrorNotReady)
             continue;
         CDP_TRY(cdp_cuda_keep(e->link->device, code, "a message of an NCCL edge"));
-        CDP_TRY(end_op(e, place));
+        CDP_TRY(end_op(e, seat));
     }
     return CDP_OK;
 }

@@ -1,5 +1,5 @@
 /* comm/nccl/edge.h - one edge of the ring under NCCL: a communicator of two ranks, its stream, and the
- * operations of each place in the order they were asked for. The sender is rank 0 of it, the receiver rank 1.
+ * operations of each seat in the order they were asked for. The sender is rank 0 of it, the receiver rank 1.
  */
 #pragma once
 
@@ -9,7 +9,7 @@
 
 typedef enum nccl_op_state { NCCL_OP_NONE, NCCL_OP_QUEUED, NCCL_OP_ISSUED } nccl_op_state;
 
-/* A place's operation, and the event behind it on the stream. */
+/* A seat's operation, and the event behind it on the stream. */
 typedef struct nccl_op {
     nccl_op_state state;
     cudaEvent_t event;
@@ -19,7 +19,7 @@ typedef struct nccl_edge {
     /* Set by the road. */
     cdp_link *link;
     bool is_out;
-    int number;          /* the edge leaves place `number` of the ring */
+    int number;          /* the edge leaves active rank number `number` */
     int peer;            /* world rank at the other end */
     cdp_parcel *parcels; /* link->sends or link->recvs */
 
@@ -28,8 +28,8 @@ typedef struct nccl_edge {
     ncclComm_t comm;
     bool is_open, was_used;
     cudaStream_t stream;
-    nccl_op *ops; /* (n_places) */
-    int *order;   /* (n_places) places whose operations wait to be issued, from first on, n_waiting of them */
+    nccl_op *ops; /* (n_seats) */
+    int *order;   /* (n_seats) seats whose operations wait to be issued, from first on, n_waiting of them */
     int first, n_waiting;
     bool is_issuing; /* the first of them has been handed to NCCL, which has not put it on the stream yet */
 } nccl_edge;
@@ -42,8 +42,8 @@ cdp_status nccl_edge_open(nccl_edge *edge, int64_t deadline_ns);
  * its stream is left as it is, and the device cannot be waited for. */
 bool nccl_edge_close(nccl_edge *edge);
 
-/* Put the operation of this place, whose parcel is filled, behind those already there. */
-cdp_status nccl_edge_start(nccl_edge *edge, int place);
+/* Put the operation of this seat, whose parcel is filled, behind those already there. */
+cdp_status nccl_edge_start(nccl_edge *edge, int seat);
 
 /* Move on: issue what waits, free what has ended, ask for errors. Never blocks. */
 cdp_status nccl_edge_poll(nccl_edge *edge);

@@ -3,8 +3,8 @@
  *     previous -- edge in: my rank 1 --> | this rank | -- edge out: my rank 0 --> next
  *
  *     queue    [ layers ][event n]              compute goes on
- *     out                  wait n [send][event of the place]
- *     in       [recv, posted ahead      ][event of the place]
+ *     out                  wait n [send][event of the seat]
+ *     in       [recv, posted ahead      ][event of the seat]
  *
  * In one communicator a receive that waits would hold back the send behind it; with two, and the device
  * ordering them by events, nothing waits for the host. NCCL runs without blocking: every call may say "in
@@ -126,14 +126,14 @@ static cdp_status keep(nccl_road *road, cdp_status st) {
     return st;
 }
 
-static cdp_status start_send(cdp_link *link, int place) {
+static cdp_status start_send(cdp_link *link, int seat) {
     nccl_road *road = link->of_road;
-    return keep(road, nccl_edge_start(&road->out, place));
+    return keep(road, nccl_edge_start(&road->out, seat));
 }
 
-static cdp_status start_recv(cdp_link *link, int place) {
+static cdp_status start_recv(cdp_link *link, int seat) {
     nccl_road *road = link->of_road;
-    return keep(road, nccl_edge_start(&road->in, place));
+    return keep(road, nccl_edge_start(&road->in, seat));
 }
 
 static cdp_status poll_nccl(cdp_link *link) {

@@ -26,7 +26,7 @@ void cdp_pipeline_link(cdp_link_options *out, int *active, const cdp_plan *plan,
             active[n++] = i;
     *out = (cdp_link_options){.n_active = n,
                               .active = active,
-                              .n_places = cdp_n_slots(&plan->run),
+                              .n_seats = cdp_n_seats(&plan->run),
                               .max_header_bytes = cdp_packet_max_bytes(&limits),
                               .max_data_bytes = (size_t)cdp_seat_bytes(card, &plan->run),
                               .on_gpu = plan->run.on_gpu};
@@ -39,6 +39,7 @@ static cdp_status open_seats(cdp_pipeline *p) {
     if (p->seats == NULL || p->packet == NULL)
         return cdp_fail(CDP_SYSTEM, "no memory for the seats of %d steps", p->n_seats);
     for (int i = 0; i < p->n_seats; i++) {
+        p->seats[i].number = i;
         CDP_TRY(cdp_step_alloc(&p->seats[i].step, &p->limits));
         CDP_TRY(cdp_seat_open(&p->seats[i].stage, o->device, o->card, o->plan, o->rank));
         if (p->is_first)
@@ -54,7 +55,7 @@ cdp_status cdp_pipeline_open(cdp_pipeline **out, const cdp_pipeline_options *opt
         return cdp_fail(CDP_SYSTEM, "no memory for the pipeline");
     const cdp_run_shape *run = &options->plan->run;
     p->options = *options;
-    p->n_seats = cdp_n_slots(run);
+    p->n_seats = cdp_n_seats(run);
     p->row_bytes = (size_t)options->card->hidden * cdp_dtype_bytes(cdp_hidden_dtype(run));
     p->limits = limits_of(options->plan, options->card);
     p->link = options->link;
@@ -119,9 +120,9 @@ static cdp_status forward(cdp_pipeline *p, pipeline_seat *seat) {
     p->next_forward = id + 1;
     cdp_times_queued(&p->times, &seat->span);
     CDP_TRY(cdp_fault_pass("send"));
-    return n_going == 0 ? CDP_OK
-                        : cdp_link_send(p->link, cdp_pipeline_place_of(p, id), going,
-                                        (size_t)n_going * p->row_bytes, seat->done);
+    return n_going == 0
+               ? CDP_OK
+               : cdp_link_send(p->link, seat->number, going, (size_t)n_going * p->row_bytes, seat->done);
 }
 
 bool cdp_pipeline_has_room(const cdp_pipeline *p) {
@@ -169,8 +170,8 @@ static cdp_status begin(cdp_pipeline *p, cdp_step *step) {
     /* The receive is posted before anything is sent, so the last rank never waits for this one. */
     if (step->n_home > 0) {
         CDP_TRY(cdp_fault_pass("recv"));
-        CDP_TRY(cdp_link_recv(p->link, cdp_pipeline_place_of(p, step->id),
-                              cdp_seat_behind(&seat->stage, seat->stage.n_behind), coming_bytes(p, step)));
+        CDP_TRY(cdp_link_recv(p->link, seat->number, cdp_seat_behind(&seat->stage, seat->stage.n_behind),
+                              coming_bytes(p, step)));
     }
     return forward(p, seat);
 }
@@ -221,14 +222,13 @@ static cdp_status take_header(cdp_pipeline *p, bool *moved) {
     seat->state = COMING;
     cdp_times_asked(&seat->span, &seat->step);
     CDP_TRY(cdp_fault_pass("recv"));
-    return cdp_link_recv(p->link, cdp_pipeline_place_of(p, seat->step.id), seat->stage.hidden,
-                         coming_bytes(p, &seat->step));
+    return cdp_link_recv(p->link, seat->number, seat->stage.hidden, coming_bytes(p, &seat->step));
 }
 
 /* Rank > 0: put the next step's work in the queue once its hidden states are here. */
 static cdp_status start_next(cdp_pipeline *p, bool *moved) {
     pipeline_seat *seat = cdp_pipeline_seat_of(p, p->next_forward);
-    if (seat->state != COMING || !cdp_link_received(p->link, cdp_pipeline_place_of(p, p->next_forward)))
+    if (seat->state != COMING || !cdp_link_received(p->link, seat->number))
         return CDP_OK;
     *moved = true;
     CDP_TRY(cdp_seat_take(&seat->stage, &seat->step));
@@ -285,8 +285,8 @@ static void note_done(cdp_pipeline *p, bool *moved) {
 
 /* A seat whose step is on its way: is there anything to do, or is it free again? */
 static cdp_status settle_seat(cdp_pipeline *p, pipeline_seat *seat, bool *moved) {
-    const int place = cdp_pipeline_place_of(p, seat->step.id);
-    if (seat->state == FREE || seat->state == COMING || !seat->is_done || !cdp_link_sent(p->link, place))
+    if (seat->state == FREE || seat->state == COMING || !seat->is_done ||
+        !cdp_link_sent(p->link, seat->number))
         return CDP_OK;
     if (seat->span.sent_ns == 0) {
         cdp_times_sent(&p->times, &seat->span);
@@ -295,7 +295,7 @@ static cdp_status settle_seat(cdp_pipeline *p, pipeline_seat *seat, bool *moved)
     if (seat->state == HEAD) {
         CDP_TRY(sink_block(p, seat));
     } else if (p->is_first && seat->step.n_home > 0) {
-        if (seat->step.id != p->next_home || !cdp_link_received(p->link, place))
+        if (seat->step.id != p->next_home || !cdp_link_received(p->link, seat->number))
             return CDP_OK;
     }
     *moved = true;

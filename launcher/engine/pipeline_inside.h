@@ -16,6 +16,7 @@ typedef enum seat_state { FREE, COMING, ON_THE_WAY, HEAD } seat_state;
 
 typedef struct pipeline_seat {
     seat_state state;
+    int number; /* of the seat, the link's too */
     cdp_step step;
     cdp_seat stage; /* arrays and hidden states on the device */
     cdp_event done; /* the stage's work, or the head's present block */
@@ -46,9 +47,6 @@ struct cdp_pipeline {
 
 static inline pipeline_seat *cdp_pipeline_seat_of(const cdp_pipeline *p, uint64_t id) {
     return &p->seats[id % (uint64_t)p->n_seats];
-}
-static inline int cdp_pipeline_place_of(const cdp_pipeline *p, uint64_t id) {
-    return (int)(id % (uint64_t)p->n_seats);
 }
 
 /* What this rank waits for now. */

@@ -51,9 +51,7 @@ static int64_t awaited_step(const cdp_pipeline *p) {
     const pipeline_seat *seat = cdp_pipeline_seat_of(p, id);
     const bool is_asked =
         p->is_first ? seat->state == ON_THE_WAY && seat->step.n_home > 0 : seat->state == COMING;
-    return is_asked && seat->step.id == id && !cdp_link_received(p->link, cdp_pipeline_place_of(p, id))
-               ? (int64_t)id
-               : -1;
+    return is_asked && seat->step.id == id && !cdp_link_received(p->link, seat->number) ? (int64_t)id : -1;
 }
 
 void cdp_pipeline_note(const cdp_pipeline *p) {

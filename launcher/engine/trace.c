@@ -165,7 +165,7 @@ static void name_rank(cdp_trace *t, int rank, const cdp_plan *plan) {
     name_track(t, rank, LAYERS_TRACK, "layers", -1);
     if (rank == 0)
         name_track(t, rank, HEAD_TRACK, "head", -1);
-    for (int seat = 0; seat < cdp_n_slots(&plan->run); seat++)
+    for (int seat = 0; seat < cdp_n_seats(&plan->run); seat++)
         name_track(t, rank, FIRST_SEAT_TRACK + seat, "seat", seat);
 }
 
@@ -200,7 +200,7 @@ static void arrow(cdp_trace *t, char end, int rank, const cdp_step_span *s, int 
 
 static void draw(cdp_trace *t, int rank, int stage_number, const cdp_plan *plan, const cdp_step_span *s) {
     const cdp_stage_plan *stage = &plan->stages[rank];
-    const int seat = FIRST_SEAT_TRACK + (int)(s->id % (uint64_t)cdp_n_slots(&plan->run));
+    const int seat = FIRST_SEAT_TRACK + (int)(s->id % (uint64_t)cdp_n_seats(&plan->run));
     char layers[48];
     snprintf(layers, sizeof layers, "layers %d-%d", stage->first_layer, stage->end_layer - 1);
     slice(t, rank, LAYERS_TRACK, s, layers, s->began_ns, s->done_ns);

@@ -66,7 +66,7 @@ static cdp_status open_link(ring *r, const cdp_options *o, cdp_world *world) {
     const cdp_link_options link = {.device = r->device,
                                    .n_active = n,
                                    .active = active,
-                                   .n_places = 2,
+                                   .n_seats = 2,
                                    .max_header_bytes = 64,
                                    .max_data_bytes = TEST_BYTES,
                                    .on_gpu = r->choice.kind == CDP_DEVICE_CUDA,

@@ -80,6 +80,6 @@ static inline void check_plan(const bench *b) {
     }
     assert_int_equal(layer, b->card.n_layers);
     assert_int_equal(plan->n_active, n_active);
-    assert_true(cdp_n_slots(&plan->run) > n_active); /* rank 0 fills while the ring is full */
+    assert_true(cdp_n_seats(&plan->run) > n_active); /* rank 0 fills while the ring is full */
     assert_int_equal(plan->bottleneck_bytes, most);
 }

@@ -99,7 +99,7 @@ static void test_run_numbers(void **state) {
     run.max_batch = 600;
     assert_int_equal(cdp_step_rows(&run), 600);
     run.n_ranks = 3;
-    assert_int_equal(cdp_n_slots(&run), 4);
+    assert_int_equal(cdp_n_seats(&run), 4);
     assert_int_equal(cdp_hidden_dtype(&run), CDP_BF16);
     run.dtype = CDP_F16; /* the range of f16 is too small for hidden states */
     assert_int_equal(cdp_hidden_dtype(&run), CDP_F32);

@@ -16,7 +16,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { MOST_PLACES = 8, MOST_BYTES = 300000 };
+enum { MOST_SEATS = 8, MOST_BYTES = 300000 };
 
 /* A step on its way; what travels as header. */
 typedef struct step {
@@ -37,10 +37,10 @@ typedef struct ring {
     cdp_world *world;
     cdp_device *device;
     cdp_link *link;
-    int n_places, stage, n_stages; /* stage: place of this rank in the ring */
-    uint64_t n_steps;              /* that rank 0 begins */
+    int n_seats, stage, n_stages; /* stage: its number in the ring */
+    uint64_t n_steps;             /* that rank 0 begins */
     uint64_t begun, ended;
-    ring_seat seats[MOST_PLACES];
+    ring_seat seats[MOST_SEATS];
     cdp_waiter waiter;
 } ring;
 
@@ -97,18 +97,18 @@ static cdp_status compute(ring *r, ring_seat *seat) {
 }
 
 static cdp_status send_on(ring *r, ring_seat *seat) {
-    const int place = (int)(seat->step.id % (uint64_t)r->n_places);
+    const int number = (int)(seat->step.id % (uint64_t)r->n_seats);
     const bool is_last = r->stage == r->n_stages - 1;
     const uint32_t n_bytes = is_last ? seat->step.n_home : seat->step.n_bytes;
     seat->state = r->stage == 0 ? HOMING : GOING;
     if (n_bytes == 0)
         return CDP_OK;
-    return cdp_link_send(r->link, place, seat->data, n_bytes, seat->done);
+    return cdp_link_send(r->link, number, seat->data, n_bytes, seat->done);
 }
 
 static cdp_status begin(ring *r) {
-    const int place = (int)(r->begun % (uint64_t)r->n_places);
-    ring_seat *seat = &r->seats[place];
+    const int number = (int)(r->begun % (uint64_t)r->n_seats);
+    ring_seat *seat = &r->seats[number];
     if (r->begun == r->n_steps || seat->state != EMPTY)
         return CDP_OK;
     seat->step = make_step(r->begun++);
@@ -116,7 +116,7 @@ static cdp_status begin(ring *r) {
     for (uint32_t i = 0; i < seat->step.n_bytes; i++)
         seat->data[i] = byte_of(&seat->step, i, 0);
     if (seat->step.n_home > 0)
-        CDP_TRY(cdp_link_recv(r->link, place, seat->home, seat->step.n_home));
+        CDP_TRY(cdp_link_recv(r->link, number, seat->home, seat->step.n_home));
     CDP_TRY(compute(r, seat));
     r->waiter = (cdp_waiter){0};
     return send_on(r, seat);
@@ -125,8 +125,8 @@ static cdp_status begin(ring *r) {
 static cdp_status take_header(ring *r) {
     const void *bytes;
     size_t n_bytes;
-    const int place = (int)(r->begun % (uint64_t)r->n_places);
-    ring_seat *seat = &r->seats[place];
+    const int number = (int)(r->begun % (uint64_t)r->n_seats);
+    ring_seat *seat = &r->seats[number];
     if (r->stage == 0 || r->begun == r->n_steps || seat->state != EMPTY)
         return CDP_OK;
     CDP_TRY(cdp_link_take_header(r->link, &bytes, &n_bytes));
@@ -142,12 +142,12 @@ static cdp_status take_header(ring *r) {
     r->begun++;
     r->waiter = (cdp_waiter){0};
     seat->state = COMING;
-    return cdp_link_recv(r->link, place, seat->data, seat->step.n_bytes);
+    return cdp_link_recv(r->link, number, seat->data, seat->step.n_bytes);
 }
 
-static cdp_status move_seat(ring *r, int place) {
-    ring_seat *seat = &r->seats[place];
-    const bool is_received = cdp_link_received(r->link, place), is_sent = cdp_link_sent(r->link, place);
+static cdp_status move_seat(ring *r, int number) {
+    ring_seat *seat = &r->seats[number];
+    const bool is_received = cdp_link_received(r->link, number), is_sent = cdp_link_sent(r->link, number);
     if (seat->state == COMING && is_received) {
         CDP_TRY(check_bytes(&seat->step, seat->data, seat->step.n_bytes, r->stage));
         CDP_TRY(compute(r, seat));
@@ -170,8 +170,8 @@ static cdp_status turn(ring *r) {
     CDP_TRY(take_header(r));
     if (r->stage == 0)
         CDP_TRY(begin(r));
-    for (int place = 0; place < r->n_places; place++)
-        CDP_TRY(move_seat(r, place));
+    for (int number = 0; number < r->n_seats; number++)
+        CDP_TRY(move_seat(r, number));
     cdp_wait_pause(&r->waiter);
     return CDP_OK;
 }
@@ -206,7 +206,7 @@ static cdp_status open_link(ring *r, int idle_rank) {
                          &(cdp_link_options){.device = r->device,
                                              .n_active = n,
                                              .active = active,
-                                             .n_places = r->n_places,
+                                             .n_seats = r->n_seats,
                                              .max_header_bytes = sizeof(step),
                                              .max_data_bytes = 4u << 20,
                                              .road = "auto",
@@ -217,7 +217,7 @@ static cdp_status run_ring(ring *r, int idle_rank) {
     CDP_TRY(open_link(r, idle_rank));
     if (cdp_world_rank(r->world) == idle_rank)
         return r->link == NULL ? CDP_OK : cdp_fail(CDP_INTERNAL, "an idle rank has a link");
-    for (int i = 0; i < r->n_places; i++) {
+    for (int i = 0; i < r->n_seats; i++) {
         r->seats[i].data = malloc(MOST_BYTES + 1);
         r->seats[i].home = malloc(MOST_BYTES + 1);
     }
@@ -351,7 +351,7 @@ static cdp_status run_idle(ring *r, int64_t ms) {
 static cdp_status run(ring *r, int argc, char **argv) {
     const char *verb = argc > 1 ? argv[1] : "";
     const int first = argc > 2 ? atoi(argv[2]) : 0, other = argc > 3 ? atoi(argv[3]) : 0;
-    r->n_places = 2;
+    r->n_seats = 2;
     if (strcmp(verb, "overlap") == 0)
         return run_overlap(r);
     if (strcmp(verb, "size") == 0)
@@ -363,7 +363,7 @@ static cdp_status run(ring *r, int argc, char **argv) {
         return run_idle(r, first);
     }
     r->n_steps = (uint64_t)first;
-    r->n_places = other;
+    r->n_seats = other;
     const cdp_status st = run_ring(r, argc > 4 ? atoi(argv[4]) : -1);
     if (st != CDP_OK) { /* the others go on waiting for this rank: mpirun ends them */
         fprintf(stderr, "rank %d: %s\n", cdp_world_rank(r->world), cdp_error_message());
@@ -385,7 +385,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "cdpipe: error: %s\n", cdp_error_message());
     cdp_device_close(r.device);
     cdp_link_close(r.link);
-    for (int i = 0; i < MOST_PLACES; i++) {
+    for (int i = 0; i < MOST_SEATS; i++) {
         free(r.seats[i].data);
         free(r.seats[i].home);
     }

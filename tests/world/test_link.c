@@ -38,9 +38,9 @@ static test_run *make_run(int np) {
     return run;
 }
 
-static test_run *ring(int np, const char *n_steps, const char *n_places, const char *idle_rank) {
+static test_run *ring(int np, const char *n_steps, const char *n_seats, const char *idle_rank) {
     test_run *run = make_run(np);
-    test_run_add(run, RANK_LINK, "ring", n_steps, n_places, idle_rank, NULL);
+    test_run_add(run, RANK_LINK, "ring", n_steps, n_seats, idle_rank, NULL);
     test_run_go(run);
     expect_code(run, 0);
     return run;
@@ -58,10 +58,10 @@ static void ring_of_one_is_local(void **state) {
 
 static void rings_of_two_and_three_bring_every_byte(void **state) {
     (void)state;
-    static const char *const places[] = {"1", "3", "8"};
+    static const char *const seats[] = {"1", "3", "8"};
     for (int np = 2; np <= 3; np++)
         for (int i = 0; i < 3; i++) {
-            test_run *run = ring(np, "300", places[i], NULL);
+            test_run *run = ring(np, "300", seats[i], NULL);
             assert_int_equal(count(run->out, "road mpi\n"), np);
             test_run_close(run);
         }
@@ -80,10 +80,10 @@ static void idle_ranks_stay_out_of_the_ring(void **state) {
 static void sizes_that_do_not_match_name_the_sender(void **state) {
     (void)state;
     static const char *const cases[][3] = {
-        {"100", "200", "cdpipe: error: rank 1: place 0: rank 0 sent 100 bytes, expected 200\n"},
-        {"200", "100", "cdpipe: error: rank 1: place 0: rank 0 sent more than the expected 100 bytes\n"},
+        {"100", "200", "cdpipe: error: rank 1: seat 0: rank 0 sent 100 bytes, expected 200\n"},
+        {"200", "100", "cdpipe: error: rank 1: seat 0: rank 0 sent more than the expected 100 bytes\n"},
         {"900000", "800000",
-         "cdpipe: error: rank 1: place 0: rank 0 sent more than the expected 800000 bytes\n"}};
+         "cdpipe: error: rank 1: seat 0: rank 0 sent more than the expected 800000 bytes\n"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         test_run *run = make_run(2);
         test_run_add(run, RANK_LINK, "size", cases[i][0], cases[i][1], NULL);
