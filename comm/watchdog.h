@@ -4,11 +4,11 @@
  * after one line on stderr that names the rank, what it was doing, its peer and the step, when
  *
  *   - this rank has work of its own and shows no progress for the limit (a job finished, a block read), or
- * its main thread has not come round its loop for that long;
+ *     its main thread has not come round its loop for that long;
  *   - the previous rank of the world has sent no beat for the limit + 1 s after one was due (it is stopped or
  *     cut off);
  *   - a message of the previous rank of the ring has been on its way to this one for the limit + 2 s,
- * although both live: a road that loses messages says nothing by itself;
+ *     although both live: a road that loses messages says nothing by itself;
  *   - another rank of this host has died (pidfd): named at once, exit within a second; when that rank has
  *     said why it left (cdp_watchdog_has_spoken), without a line.
  *

@@ -5,14 +5,13 @@
  *     commands  append, copy, free KV blocks          what happened to block tables since the last step
  *
  * Rank 0 decides everything; the stages only keep the tables that the commands describe. So fork, rollback
- * and speculation need no other protocol. `slot` numbers a sequence's place in the block tables; the place of
- * the step itself in the ring is `id` modulo the number of steps in flight.
+ * and speculation need no other protocol. `slot` numbers a sequence's place in the block tables; the step
+ * itself sits in seat `id` modulo the number of steps in flight.
  *
  * Taps. State s of a row is what enters layer s: state 0 leaves the embedding, state s the layer s-1. A home
  * row brings the last state, which leaves the last layer, and also those that its sequence's tap set names:
  *
- *     embed -> state 0 -> [layer 0] -> state 1 -> [layer 1] -> ... -> state n_layers-1 -> [last layer] ->
- * home
+ *     embed -> state 0 -> [layer 0] -> state 1 -> ... -> state n_layers-1 -> [last layer] -> home
  *
  * Tapped rows travel behind the hidden rows, sorted by state and, within a state, as the rows of the step;
  * each stage picks the states that enter its own layers, and the last one adds the home rows behind them.

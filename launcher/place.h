@@ -32,9 +32,8 @@ cdp_status cdp_place_kind(cdp_device_kind *out, const cdp_options *options, cons
 cdp_status cdp_place_choose(cdp_choice *out, const cdp_options *options, const cdp_world *world,
                             cdp_device_kind kind);
 
-/* How many ranks have this rank's GPU (1 when it has none). Two of a GPU: CDP_UNAVAILABLE that names them,
- * unless
- * --allow-shared-gpu. Collective. */
+/* How many ranks have this rank's GPU (1 when it has none). Two of a GPU: CDP_UNAVAILABLE that names them
+ * (but with --allow-shared-gpu). Collective. */
 cdp_status cdp_place_share(int *n_sharing_out, const cdp_options *options, cdp_world *world,
                            const cdp_choice *choice);
 

@@ -52,7 +52,7 @@ struct cdp_run {
     cdp_tokenizer *tokenizer; /* rank 0, where the job wants one and the model has one */
     cdp_plan *plan;
     int n_taps; /* rank 0: states a home row may bring along, which `prepare` sets before the plan is made */
-    int stage_number; /* place in the ring of active ranks; -1: idle */
+    int stage_number; /* in the ring of active ranks, from 0; -1: idle */
     cdp_choice choice;
     int n_sharing;       /* ranks on this rank's GPU */
     uint64_t free_bytes; /* of the device, before anyone allocates */

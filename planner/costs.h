@@ -1,12 +1,10 @@
 /* planner/costs.h - measured times, for a split that evens out time and not only bytes.
  *
- *     {"layers": 30, "vocab_ms": 3.2, "stages": [{"rank": 0, "layer_ms": 0.41}, {"rank": 1, "layer_ms":
- * 0.83}]}
+ *     {"layers": 30, "vocab_ms": 3.2, "stages": [{"rank": 0, "layer_ms": 0.41}, {"rank": 1, ...}]}
  *
  * A layer costs layer_ms on that rank's device; rank 0 also computes the vocabulary's ends, vocab_ms. All
  * layers of a model are alike, so one number a rank is enough; a file with one stage counts for every rank.
- * `bench
- * --save-costs` writes such a file.
+ * Written by `bench --save-costs`.
  */
 #pragma once
 

@@ -12,6 +12,7 @@
 #include "kernels/status.h"
 #include <cjson/cJSON.h>
 #include <stdint.h>
+#include <stdio.h>
 
 typedef struct cdp_json_limits {
     size_t max_bytes; /* of the text */
@@ -20,8 +21,7 @@ typedef struct cdp_json_limits {
     /* A number that is no whole number up to 2^53 (2.0, 1e3, 02, 2^64) stands as a string in the tree, so
      * that nobody takes it for one: cJSON itself would round it. */
     bool whole_numbers;
-    cdp_status
-        fault_code; /* what a broken text is: CDP_BAD_MODEL for files, CDP_BAD_DATA for a prompt line */
+    cdp_status fault_code; /* of a broken text: CDP_BAD_MODEL for files, CDP_BAD_DATA for a prompt line */
 } cdp_json_limits;
 
 extern const cdp_json_limits cdp_json_config_limits;    /* config.json and its like: 1 MB, 100,000 nodes */
@@ -58,5 +58,4 @@ cdp_status cdp_json_bool(const cJSON *object, const char *name, const char *key,
 
 /* Append n bytes as the inside of a JSON string (quotes not included), all escapes done, to a stream. Bytes
  * that are not UTF-8 become U+FFFD. */
-#include <stdio.h>
 void cdp_json_write_string(FILE *stream, const char *text, size_t n);

@@ -4,7 +4,7 @@
  * A stage holds   weights   its layers' tensors in the run's dtype (norms and biases in f32)
  *                 kv        2 * kv heads * head_dim * kv bytes * 16 tokens, for each block and layer
  *                 scratch   what one step needs while it is computed, rank 0's logits, load staging
- *                 links     one hidden buffer a slot, the tapped rows, the home rows
+ *                 links     one hidden buffer a seat, the tapped rows, the home rows
  *                 context   a stated constant for the process itself
  *
  * On a GPU weights, kv, scratch and links are one slab in which every buffer begins at a multiple of 256
@@ -72,8 +72,8 @@ uint64_t cdp_layer_weight_bytes(const cdp_model_card *card, const cdp_run_shape 
 uint64_t cdp_vocab_weight_bytes(const cdp_model_card *card, const cdp_run_shape *run);
 uint64_t cdp_model_weight_bytes(const cdp_model_card *card, const cdp_run_shape *run);
 
-/* f32 values of the step scratch, buffer by buffer; all rows = cdp_step_rows. The stage allocates exactly
- * these. On the CPU every activation is held in f32 (rounded where ops.h says so). */
+/* Bytes of the step scratch, buffer by buffer, of f32 values where nothing else is said; rows is
+ * cdp_step_rows. The stage allocates exactly these. Activations are rounded where ops.h says so. */
 typedef struct cdp_scratch_bytes {
     uint64_t normed;  /* (rows, hidden), also the attention and MLP products before the residual */
     uint64_t qkv;     /* (rows, (n_heads + 2 n_kv_heads) * head_dim) */
@@ -82,7 +82,7 @@ typedef struct cdp_scratch_bytes {
     uint64_t rope;    /* (rows, 2, rope dim / 2): cos, sin of each row's position */
     uint64_t packed;  /* CPU, bf16 weights: (rows, longest input of a product) in bf16, whole tiles */
     uint64_t logits; /* rank 0: (CDP_HOME_ROWS, vocab), on the CPU twice (device and host), the normed rows */
-    uint64_t step;   /* step arrays and KV commands of every slot; block tables */
+    uint64_t step;   /* step arrays and KV commands of every seat; block tables */
     uint64_t load;   /* staging of the reader threads while loading; on a GPU it is the host's */
     uint64_t taps;   /* rank 0, where states are tapped: the head's gathered rows and their places; on the CPU
                       * also those rows at home, and what each sequence may keep: rows of logits (vocab) f32,
@@ -91,8 +91,8 @@ typedef struct cdp_scratch_bytes {
 } cdp_scratch_bytes;
 cdp_scratch_bytes cdp_scratch(const cdp_model_card *card, const cdp_run_shape *run, bool has_vocab);
 
-/* A slot's hidden rows (rows, hidden), tapped rows (cdp_tap_rows, hidden) and home rows (rows, hidden), one
- * buffer in the hidden dtype: of one slot, and of all. */
+/* A seat's hidden rows (rows, hidden), tapped rows (cdp_tap_rows, hidden) and home rows (rows, hidden), one
+ * buffer in the hidden dtype: of one seat, and of all. */
 uint64_t cdp_seat_bytes(const cdp_model_card *card, const cdp_run_shape *run);
 uint64_t cdp_link_bytes(const cdp_model_card *card, const cdp_run_shape *run);
 

@@ -36,10 +36,10 @@ typedef struct cdp_split_input {
  * end. *fits_out false: no split of this policy keeps every stage within its budget, and end_layer holds the
  * split that comes nearest (smallest largest total/budget), so that a refusal can show what is missing.
  *
- *   auto            as above (balanced is the same); where times were measured the smallest largest time
- * within the budgets comes first, and bytes decide between equals balanced_low_0  rank 0 takes the fewest
- * layers that let the others fit; these split as auto sequential      rank 0 takes the vocabulary and layers
- * up to its budget, then rank 1, ...
+ *     auto              as above (balanced is the same); where times were measured the smallest largest time
+ *                       within the budgets comes first, and bytes decide between equals
+ *     balanced_low_0    rank 0 takes the fewest layers that let the others fit; these split as auto
+ *     sequential        rank 0 takes the vocabulary and layers up to its budget, then rank 1, ...
  *
  * All three fit or none does: they differ in where the layers go, not in what they can hold. */
 cdp_status cdp_split(int *end_layer, bool *fits_out, cdp_policy policy, const cdp_split_input *input);

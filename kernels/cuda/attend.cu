@@ -5,8 +5,8 @@
  * its reads:
  *
  *     few rows    attend_split.cu    a block = (part of the keys, KV head, row): its warps take the KV blocks
- * of the part in turn; parts are merged in ascending order by the block that finishes last (it waits for
- * nobody)
+ *                                    of the part in turn; parts are merged in ascending order by the block
+ *                                    that finishes last (it waits for nobody)
  *     many rows   attend_prompt.cu   a warp = 32 query vectors of neighbouring rows and one KV head
  *     others      attend_plain.cu    f32 caches, odd heads, f32 queries on bf16 keys
  *

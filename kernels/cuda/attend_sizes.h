@@ -6,8 +6,8 @@
  * model, the longest sequence of the run and the row's position alone, so a row's bits do not depend on its
  * company.
  *
- *     scratch    CUDA_COUNTER_BYTES of counters (CUDA_SPLIT_ROWS, n_heads), zero between launches | partial
- * results (rows, n_heads, n_splits)
+ *     scratch    counters (CUDA_SPLIT_ROWS, n_heads)    CUDA_COUNTER_BYTES, zero between launches
+ *                partial results (rows, n_heads, n_splits)
  */
 #pragma once
 

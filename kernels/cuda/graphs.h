@@ -2,8 +2,7 @@
  *
  *     step 1 of a key    queued plainly (libraries and modules load what they need)
  *     step 2             queued while the stream records, then launched as a graph
- *     step 3, 4, ...     launched as that graph: positions, slots and block tables are read from device
- * memory
+ *     step 3, 4, ...     launched as that graph: positions, slots and block tables lie in device memory
  *
  * A key is who records (a stage), where its step arrays lie (a seat) and how many rows there are (a bucket).
  */

@@ -1,9 +1,8 @@
 /* kernels/cuda/kernels.h - what the .cu files offer to the operation table (ops.c): launchers that queue one
  * kernel on a stream, check shapes and return the launch status.
  *
- *     few rows    hidden -> [ norm + qkv + bias + rope + append ] -> [ attend, split over keys ] -> [
- * attn_out + residual ]
- *                        -> [ norm + gate, up + silu ] -> [ down + residual ]
+ *     few rows    hidden -> [ norm + qkv + bias + rope + append ] -> [ attend, split over keys ]
+ *                        -> [ attn_out + residual ] -> [ norm + gate, up + silu ] -> [ down + residual ]
  *     many rows   norm -> cuBLASLt -> one elementwise kernel, five times; attention by tensor cores
  *
  * Activations. What a product reads lies in the form its weights ask for, in rows that keep the planner's f32
@@ -13,7 +12,7 @@
  *     fp32 weights   f32               (n)
  *     fp16 weights   two f16 a value   (n) high parts at the row's start, (n) low parts from its middle on:
  *                    x = 16 (high + low / 2048), 22 bits of x, and |x| < 2^20. So fp16 runs, whose
- * activations are f32 and never rounded, still multiply on tensor cores.
+ *                    activations are f32 and never rounded, still multiply on tensor cores.
  *
  * q stays f32, as do products before their residual.
  */
@@ -44,8 +43,7 @@ typedef struct cuda_rows {
     cdp_dtype weights;
 } cuda_rows;
 
-/* --- rows.cu: one block a row
- * ------------------------------------------------------------------------------- */
+/* rows.cu: one block a row ------------------------------------------------------------------------------- */
 
 /* out = R(rmsnorm(in) * weight), or R(in) where weight is NULL. in (n_rows, n) in in_dtype. */
 cdp_status cuda_norm(cuda_rows out, const void *in, cdp_dtype in_dtype, const float *weight,
@@ -65,8 +63,7 @@ cdp_status cuda_silu(cuda_rows rows, const float *bias, const cdp_shape *shape, 
 cdp_status cuda_add(void *hidden, const float *product, const float *bias, const float *norm,
                     const cdp_shape *shape, int n_rows, cudaStream_t stream);
 
-/* --- product.cu: few rows
- * ----------------------------------------------------------------------------------- */
+/* product.cu: few rows ----------------------------------------------------------------------------------- */
 
 /* What stands before the product: rows that are ready, or (norm_in not NULL) hidden states to be normed
  * first. */
@@ -95,8 +92,7 @@ bool cuda_can_fuse_qkv(const cdp_shape *shape, const cdp_layer *layer);
 cdp_status cuda_product_gate_up(cuda_rows out, const cdp_layer *layer, const cuda_input *in,
                                 const cdp_shape *shape, int n_rows, cudaStream_t stream);
 
-/* --- attend.cu, attend_split.cu, attend_prompt.cu, attend_plain.cu
- * ---------------------------------------------------------------------------------------------- */
+/* attend.cu, attend_split.cu, attend_prompt.cu, attend_plain.cu ------------------------------------------ */
 
 /* context = R4(softmax(q k scale) v); out is what attn_out reads. scratch: attend_sizes.h; its counters are
  * zero before the first call, and nothing else writes there. */
@@ -104,8 +100,7 @@ cdp_status cuda_attend(cuda_rows out, const cdp_shape *shape, const cdp_layer *l
                        const cdp_step_view *step, const cdp_buffers *buffers, void *scratch,
                        size_t scratch_bytes, cudaStream_t stream);
 
-/* --- move.cu
- * ------------------------------------------------------------------------------------------------ */
+/* move.cu ------------------------------------------------------------------------------------------------ */
 
 cdp_status cuda_embed(const cdp_shape *shape, const cdp_tensor *embed, const cdp_step_view *step,
                       cudaStream_t stream);

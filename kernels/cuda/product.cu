@@ -18,8 +18,7 @@ enum {
     FUSED_NORM_BYTES = 33 << 10 /* normed rows a block keeps; more are normed once by a kernel of their own */
 };
 
-/* --- the norm before
- * ---------------------------------------------------------------------------------------- */
+/* the norm before ---------------------------------------------------------------------------------------- */
 
 /* Rows [0, n_rows) normed into shared memory, row_bytes apart; ends with a barrier. Every block does it
  * again: the rows come from L2, and a kernel of its own costs more. */
@@ -30,8 +29,7 @@ __device__ __forceinline__ void norm_rows(const product_args &a, const cuda_rows
     }
 }
 
-/* --- bf16 and fp16: tensor cores
- * ---------------------------------------------------------------------------- */
+/* bf16 and fp16: tensor cores ---------------------------------------------------------------------------- */
 
 /* 16 rows of weights times TILES * 8 rows of activations, for 32 values of k. The order of k inside a product
  * is free, so a lane's eight neighbouring values serve as two fragments: k 8t..8t+3 in the first, 8t+4..8t+7
@@ -137,8 +135,7 @@ __global__ static void __launch_bounds__(THREADS, 2)
     }
 }
 
-/* --- fp32, and widths that are no multiple of 16 bytes
- * ------------------------------------------------------- */
+/* fp32, and widths that are no multiple of 16 bytes ------------------------------------------------------ */
 
 /* The same by multiply and add in f32: a warp is one pair, its lanes share out k, sums by one tree. IS_WIDE:
  * f32 weights, 16 bytes a load; else any dtype, value by value. ROWS rows a block; more rows read the weights
@@ -206,8 +203,7 @@ __global__ static void __launch_bounds__(THREADS)
     }
 }
 
-/* --- launchers
- * ---------------------------------------------------------------------------------------------- */
+/* launchers ---------------------------------------------------------------------------------------------- */
 
 static bool is_wide(const cdp_tensor *w) {
     return w->cols % (int)(16 / cdp_dtype_bytes(w->dtype)) == 0;

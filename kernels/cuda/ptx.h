@@ -1,8 +1,8 @@
 /* kernels/cuda/ptx.h - every instruction that CUDA C++ has no word for, each with a plain twin for the
  * stand-in.
  *
- *     memory   ptx_load16  ptx_load16_nc  ptx_store16        16 bytes a thread; the address is a multiple of
- * 16 copies   ptx_copy16_async  _commit  _wait<N>           global -> shared, done at the wait, not before
+ *     memory   ptx_load16  ptx_load16_nc  ptx_store16        16 bytes a thread, at a multiple of 16
+ *     copies   ptx_copy16_async  _commit  _wait<N>           global -> shared, done at the wait, not before
  *     tiles    ptx_ldmatrix_x4  _x2  _trans                  8x8 tiles of 16-bit values from shared memory
  *     product  ptx_mma_bf16  ptx_mma_f16                     d (16x8) += a (16x16) b (16x8), sums in f32
  *     number   ptx_exp2                                      2^x, 2 bits short of exact, tiny results are 0

@@ -21,8 +21,7 @@
 enum { LANES = 32 };
 constexpr unsigned ALL_LANES = 0xffffffffu;
 
-/* --- formats
- * ------------------------------------------------------------------------------------------------ */
+/* formats ------------------------------------------------------------------------------------------------ */
 
 __device__ __forceinline__ float from_bf16(unsigned bits) {
     return __uint_as_float(bits << 16);
@@ -66,8 +65,7 @@ __device__ __forceinline__ float rounded(float x, bool is_bf16) {
     return is_bf16 ? from_bf16(to_bf16(x)) : x;
 }
 
-/* --- activations (kernels.h)
- * -------------------------------------------------------------------------------- */
+/* activations (kernels.h) -------------------------------------------------------------------------------- */
 
 constexpr float SPLIT_HIGH = CUDA_SPLIT_HIGH, SPLIT_LOW = CUDA_SPLIT_LOW;
 
@@ -122,8 +120,7 @@ __device__ __forceinline__ float load_activation(const cuda_rows &rows, int row,
     return SPLIT_HIGH * (high + low * (1.0f / SPLIT_LOW));
 }
 
-/* --- sums
- * --------------------------------------------------------------------------------------------------- */
+/* sums --------------------------------------------------------------------------------------------------- */
 
 /* The sum over the warp, in one fixed tree, in every lane. */
 __device__ __forceinline__ float warp_sum(float x) {
@@ -171,8 +168,7 @@ __device__ __forceinline__ float silu(float x) {
     return x / (1.0f + expf(-x));
 }
 
-/* --- the KV cache
- * ------------------------------------------------------------------------------------------- */
+/* the KV cache ------------------------------------------------------------------------------------------- */
 
 typedef struct kv_cache {
     void *data;

@@ -1,7 +1,6 @@
 /* launcher/batch/record.h - one line of a batch output: an answer, or what was wrong with its line.
  *
- *     {"id": "a1", "text": "...", "token_ids": [..], "finish_reason": "stop", "usage": {"prompt_tokens": 3,
- * ..}}
+ *     {"id": "a1", "text": "...", "token_ids": [..], "finish_reason": "stop", "usage": {..}}
  *     {"id": "a2", "error": {"type": "invalid_request", "message": "line 2: ..."}}
  *     {"id": "3", "line": 3, "error": {..}}        of a line whose id could not be read
  *

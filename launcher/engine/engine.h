@@ -1,7 +1,6 @@
 /* launcher/engine/engine.h - rank 0: sequences in, steps out, logits back; keeps every stage busy.
  *
- *     submit --> schedule --steps--> pipeline --> ... round the ring ... --> home rows --> schedule -->
- * request
+ *     submit --> schedule --steps--> pipeline --> ... round the ring ... --> home rows --> schedule
  *
  * As many steps are in flight as the pipeline has seats. What stands in them is the schedule's decision
  * (schedule.h); the engine joins it to the pipeline and has no opinion of its own.

@@ -1,19 +1,19 @@
-/* launcher/engine/pipeline.h - one step on every rank. The only file that sees both stage/ (computes) and
- * comm/ (moves).
+/* launcher/engine/pipeline.h - one step on every rank: stage/ computes it, comm/ moves it, and nobody else
+ * joins the two.
  *
  *  rank 0                                      rank 1                      rank 2 (last)
- *  text -> tokens                                                                        tokens: int32
- * (n_tokens) | cdp_vocab_embed      step header, by MPI, a little ahead of the data              step: rows
- * of {slot, position, ...}
+ *  text -> tokens: int32 (n_tokens)
+ *    | cdp_vocab_embed
  *    v
- *  layers [0,8)  --- hidden (n_rows, dim) --> layers [8,20) -- hidden --> layers [20,32)
- *                                                                             | cdp_stage_pick
- *    +<-------------- hidden, only the rows that want logits (n_home, dim) ---+
- *    |                (tapped rows of earlier layers, kernels/step.h, ride along behind the hidden ones)
- *    | cdp_vocab_logits (final norm, head)                                               logits: f32 (n_home,
- * vocab)
+ *  layers [0,8)  -- hidden (n_rows, dim) --> layers [8,20)  -- hidden --> layers [20,32)
+ *                                                                           | cdp_stage_pick
+ *    +<-------------- hidden, only the rows that want logits (n_home, dim) -+
+ *    | cdp_vocab_logits (final norm, head): f32 (n_home, vocab)
  *    v
  *  sampler -> tokens -> text on stdout, and the next step
+ *
+ * The step header (kernels/step.h: rows of {slot, position, token, wants_home}) goes by MPI a little ahead of
+ * the data; tapped rows of earlier layers ride along behind the hidden ones.
  *
  * The same code runs on every rank, for one rank or sixteen; with one the ring closes on itself. Nothing here
  * blocks or computes: a turn looks at every seat, moves what can move, and returns.
@@ -36,7 +36,7 @@ typedef struct cdp_pipeline_options {
     cdp_device *device;
     const cdp_model_card *card;
     const cdp_plan *plan;
-    int stage_number; /* place in the ring of active ranks */
+    int stage_number; /* in the ring of active ranks, from 0 */
     int rank;         /* index into plan->stages */
     cdp_stage *stage;
     cdp_vocab *vocab; /* rank 0, else NULL */

@@ -1,5 +1,5 @@
-/* launcher/jobs/layers.h - what decoding saw in the layers, told: a line a token, a summary, fields of
- * --json. Of a completion with standard decoding nothing is said. */
+/* launcher/jobs/layers.h - what decoding saw in the layers, told: a line a token, a summary, fields
+ * of --json. Of a completion with standard decoding nothing is said. */
 #pragma once
 
 #include "launcher/jobs/completion.h"

@@ -1,8 +1,8 @@
 /* launcher/sample/decoding.h - decoding that looks at layers on the way: which states a sequence taps, what
  * is read off them, which row the next token is drawn from.
  *
- *     state N, N-1, ... --cdp_choice_state--> entropy, walk, divergence --> row --processors, sampler-->
- * token
+ *     state N, N-1, ... --cdp_choice_state--> entropy, walk, divergence --> row
+ *     row --processors, sampler--> token
  *
  * A cdp_decoding is what was asked for, shared by any number of sequences; a cdp_choice is one sequence's.
  * Layer i is state i + 1 (kernels/step.h): Conservative Dynamic and the log count layers, DoLa counts states.

@@ -2,7 +2,7 @@
  *
  *     byte level    the characters of a token are bytes, those of all tokens together a text
  *     plain         a token is a text (U+2581 replaced by a space); <0x0A> may be a byte, neighbours of its
- * kind make a character
+ *                   kind make a character
  */
 #pragma once
 

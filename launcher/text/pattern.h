@@ -5,8 +5,9 @@
  *
  *     \s \S            Unicode's 25 White_Space characters; PCRE2 adds U+180E
  *     \w \b            alphabetic, marks, decimal digits, connectors, and six of Latin-1; PCRE2 takes all
- * digits \p{Han}          the script; PCRE2 from 10.40 on takes the script extensions: \p{sc:Han} X{1,3}+
- * X{2}?    a repeated group: (?:X{1,3})+; PCRE2 would take it for possessive, or lazy
+ *                      digits
+ *     \p{Han}          the script; PCRE2 from 10.40 on takes the script extensions: \p{sc:Han}
+ *     X{1,3}+ X{2}?    a repeated group: (?:X{1,3})+; PCRE2 would take it for possessive, or lazy
  *     {,3} (?m) \h \v \uHHHH [a[b]] [[:alpha:]]
  *
  * What PCRE2 cannot say, or would read silently as something else (an intersection `&&`), is refused with its

@@ -1,8 +1,7 @@
 /* What looking at layers costs: tokens a second of Conservative Dynamic, all layers and lazily, and of DoLa,
  * beside plain decoding in the same run.
  *
- *     bench_decoding --model DIR [--threads N ...]           alone, or under mpirun; options are those of
- * cdpipe
+ *     bench_decoding --model DIR [--threads N ...]    alone, or under mpirun; options are cdpipe's
  *
  * Inside the timed window: from the submission of `batch` greedy sequences of 8 prompt tokens to their 16th
  * new token, engine, transport, head, walk and sampler included. Ways alternate within a round, after one

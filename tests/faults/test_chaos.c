@@ -1,7 +1,6 @@
 /* Chaos: a batch job is hit at random moments, by every means at hand, until it is complete; then another.
  *
- *     faults_test_chaos [--seed N] [--faults N] [--verbose]        the short run: 10 faults, a seed of the
- * clock's
+ *     faults_test_chaos [--seed N] [--faults N] [--verbose]    the short run: 10 faults, the clock's seed
  *
  * Victims: any rank, mpirun. Means: kill -9, SIGSTOP and then a kill, TERM, INT, USR1, a full disk (the size
  * of the output is limited at a random byte, which also tears a record), a torn tail, and CDPIPE_FAULT at a

@@ -8,7 +8,8 @@
  * Environment, read once at the first call:
  *
  *     STANDIN_GPUS=TOTAL[/FREE][,...]   fake GPUs in bytes, K, M, G; default one of 2G with 2G free; "none":
- * no driver STANDIN_ORDER=ascending | descending | shuffled[:SEED]    threads of a block and blocks of a grid
+ *                                       no driver
+ *     STANDIN_ORDER=ascending | descending | shuffled[:SEED]    threads of a block and blocks of a grid
  *     STANDIN_LATE_MS=N                 work nobody asks for runs after N ms (default 1; 0: at once)
  *     STANDIN_FAULT=[RANK:]POINT:KIND[:N][,...]   at the N-th passage (default 1) of rank RANK (default any):
  *         launch:sticky     the launch is accepted, the kernel fails: every later call returns the error
@@ -18,8 +19,7 @@
  *         copy:corrupt      one byte of a copy between host and device arrives changed
  *         sync:sticky       a synchronisation or query finds the context dead
  *     STANDIN_TRACE=1                   a line on stderr for each launch, with its milliseconds
- *     STANDIN_REPORT=1                  at exit one line on stderr: launches, blocks, threads, meetings,
- * seconds
+ *     STANDIN_REPORT=1                  at exit one line on stderr: launches, blocks, threads, meetings, s
  */
 #pragma once
 

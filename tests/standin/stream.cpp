@@ -1,8 +1,7 @@
 /* tests/standin/stream.cpp - queues of work, worked off late.
  *
- *     stream A   [work 1][work 2][record e 4]            a head runs when somebody asked for it or for what
- * is behind stream B   [wait e 5][work 6]                      it, or when it is old; asking for B's end asks
- * for e, too
+ *     stream A   [work 1][work 2][record e 4]    a head runs when somebody asked for it or for what is behind
+ *     stream B   [wait e 5][work 6]              it, or when it is old; asking for B's end asks for e, too
  *
  * One worker thread runs everything, so two pieces of work never overlap; which of two streams goes first is
  * a legal choice that the order setting makes. The NULL stream waits for all blocking streams and they for

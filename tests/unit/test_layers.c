@@ -331,8 +331,7 @@ static void test_equal_candidates(void **state) {
     cdp_choice_close(choice);
 }
 
-/* How a choice asks
- * ------------------------------------------------------------------------------------------ */
+/* How a choice asks ------------------------------------------------------------------------------------ */
 
 enum { LAYERS = 6, VOCAB = 8 };
 
