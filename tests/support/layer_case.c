@@ -34,10 +34,10 @@ const layer_spec test_layer_specs[] = {
     {"heads_64_partial_rope", 96, 3, 1, 64, 88, 40, 32, 0, CDP_BF16, CDP_BF16, NONE, true, true, false, 1},
     {"heads_80_norms_after", 64, 2, 2, 80, 40, 24, 80, 33, CDP_BF16, CDP_BF16, ALL, false, false, true, 1},
     {"heads_96_f16", 72, 4, 1, 96, 40, 24, 96, 0, CDP_F16, CDP_F16, NONE, true, true, false, 1},
-    {"heads_128", 128, 2, 1, 128, 64, 24, 128, 40, CDP_BF16, CDP_BF16, NONE, false, true, false, 1},
+    {"heads_128", 128, 2, 1, 128, 68, 24, 128, 40, CDP_BF16, CDP_BF16, NONE, false, true, false, 1},
     {"heads_256_f16_cache", 64, 1, 1, 256, 40, 24, 256, 0, CDP_BF16, CDP_F16, NONE, false, true, false, 1},
     {"heads_256", 32, 2, 1, 256, 40, 24, 256, 40, CDP_BF16, CDP_BF16, NONE, false, true, false, 1},
-    {"twenty_heads_one_kv", 40, 20, 1, 16, 40, 24, 16, 0, CDP_BF16, CDP_BF16, NONE, false, true, false, 1},
+    {"twenty_heads_one_kv", 44, 20, 1, 16, 40, 24, 16, 0, CDP_BF16, CDP_BF16, NONE, false, true, false, 1},
     {"f16_f32_cache", 64, 4, 2, 16, 72, 40, 16, 0, CDP_F16, CDP_F32, NONE, true, true, false, 1},
     {"f16_odd_width", 30, 2, 1, 16, 33, 40, 16, 0, CDP_F16, CDP_BF16, EACH, true, true, true, 1},
 };
@@ -323,18 +323,25 @@ void test_layer_run(layer_case *c) {
     c->n_rows = 0;
 }
 
-/* |got - want| <= abs + eps * |want|; in bf16 one rounding may fall the other way and travel on. */
+/* |got - want| <= abs + eps * |want|. In bf16 one rounding may fall the other way, and a large value's
+ * travels on to small ones: so single values have room, and all together must be as near as roundings are. */
 static void compare(const char *what, const layer_case *got, const layer_case *want, int n, const float *g,
                     const float *w, int n_rows) {
     const bool is_rounded = want->spec->dtype == CDP_BF16 || want->spec->kv_dtype != CDP_F32;
+    double errors = 0, values = 0;
     for (int row = 0; row < n_rows; row++)
         for (int i = 0; i < n; i++) {
             const float have = g[row * n + i], ref = w[row * n + i];
-            const float limit = is_rounded ? 0.03f + 0.02f * fabsf(ref) : 2e-5f + 2e-5f * fabsf(ref);
+            const float limit = is_rounded ? 0.06f + 0.02f * fabsf(ref) : 2e-5f + 2e-5f * fabsf(ref);
             if (!(fabsf(have - ref) <= limit))
                 fail_msg("%s, %s: %s of row %d at %d is %.8g, ref has %.8g (limit %.2g)", want->spec->name,
                          got->ops->name, what, row, i, (double)have, (double)ref, (double)limit);
+            errors += (double)(have - ref) * (double)(have - ref);
+            values += (double)ref * (double)ref;
         }
+    if (errors > 1e-4 * values)
+        fail_msg("%s, %s: %s of %d rows: the error's rms is %.2g of the values'", want->spec->name,
+                 got->ops->name, what, n_rows, sqrt(errors / values));
 }
 
 void test_layer_compare(const layer_case *got, const layer_case *want, int n_rows) {

@@ -3,8 +3,9 @@
  *
  * What each case catches: one row (decode), widths of exactly one vector, one more and one less (tails), odd
  * heads, groups of one, three and more than sixteen heads, every head size a GPU has a kernel for, a window
- * that cuts a block, norms after, biases, q/k norms, partial rope, each dtype beside each cache; and each
- * with its head once more on rows that no norm has passed.
+ * that cuts a block, norms after, biases, q/k norms, partial rope, each dtype beside each cache, results
+ * whose rows are no multiple of 16 bytes in bf16; and each with its head once more on rows that no norm has
+ * passed.
  */
 #pragma once
 
