@@ -20,6 +20,7 @@
  *   1 embed's result        2 the norm's result, where a product reads it       3 q and k after rope, v
  *   4 the context           5 hidden after attn_out and after down, residual added
  *   6 silu(gate) * up       7 the final norm's result, where the head reads it
+ * A GPU rounds gate and up of prompts as well (kernels/cuda/ops.c).
  * Keys and values are rounded to the KV dtype as they are stored. Logits are f32.
  *
  * Sums. A row's bits depend on that row alone: k of a product is summed in one order, keys are taken block by

@@ -3,7 +3,8 @@
  *
  *     few rows    hidden -> [ norm + qkv + bias + rope + append ] -> [ attend, split over keys ]
  *                        -> [ attn_out + residual ] -> [ norm + gate, up + silu ] -> [ down + residual ]
- *     many rows   norm -> cuBLASLt -> one elementwise kernel, five times; attention by tensor cores
+ *     many rows   norm -> cuBLASLt -> one elementwise kernel, or the residual in cuBLASLt; attention on
+ *                 tensor cores
  *
  * Activations. What a product reads lies in the form its weights ask for, in rows that keep the planner's f32
  * size:
@@ -14,7 +15,8 @@
  *                    x = 16 (high + low / 2048), 22 bits of x, and |x| < 2^20. So fp16 runs, whose
  *                    activations are f32 and never rounded, still multiply on tensor cores.
  *
- * q stays f32, as do products before their residual.
+ * q stays f32, as do products before their residual. Gate and up of many rows are bf16 where both matrices
+ * are (gemm.h).
  */
 #pragma once
 
@@ -54,10 +56,10 @@ cdp_status cuda_norm(cuda_rows out, const void *in, cdp_dtype in_dtype, const fl
 cdp_status cuda_heads(const cdp_shape *shape, const cdp_layer *layer, const float *bias,
                       const cdp_step_view *step, const cdp_buffers *buffers, cudaStream_t stream);
 
-/* rows = R6(silu(gate + bias) * (up + bias)), in place: rows.data holds gate, up (n_rows, 2, ffn) f32 before.
- */
-cdp_status cuda_silu(cuda_rows rows, const float *bias, const cdp_shape *shape, int n_rows,
-                     cudaStream_t stream);
+/* rows = R6(silu(gate + bias) * (up + bias)), in place: rows.data holds gate, up (n_rows, 2, ffn) before, as
+ * f32, or as bf16 for bf16 rows and ffn a multiple of 8. */
+cdp_status cuda_silu(cuda_rows rows, cdp_dtype products, const float *bias, const cdp_shape *shape,
+                     int n_rows, cudaStream_t stream);
 
 /* hidden = R5(hidden + residual_scale * norm(product + bias)); bias and norm may be NULL. */
 cdp_status cuda_add(void *hidden, const float *product, const float *bias, const float *norm,

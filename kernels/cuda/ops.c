@@ -1,7 +1,7 @@
 /* The operation table of the CUDA device: which kernels an operation is, for few rows and for many.
  *
  *     few   (decode)    one kernel of product.cu an operation, the norm inside it where it fits
- *     many  (prompts)   norm -> cuBLASLt -> one elementwise kernel of rows.cu
+ *     many  (prompts)   norm -> cuBLASLt -> one elementwise kernel of rows.cu; a bare residual by cuBLASLt
  *
  * The f32 buffers of the planner hold activations in the form of kernels.h; a product of many rows leaves its
  * f32 results where the CPU device would.
@@ -89,8 +89,8 @@ static cdp_status qkv(cdp_device *device, const cdp_shape *shape, const cdp_laye
     cuda_state *state = NULL;
     CDP_TRY(state_of(device, &state));
     CDP_TRY(cuda_norm(in.rows, step->hidden, shape->hidden_dtype, in.norm, shape, n_rows, stream));
-    CDP_TRY(cuda_gemm_run(state->gemm, device, buffers->qkv, qkv_cols(shape), &in.rows, &layer->qkv, 1.0f,
-                          n_rows));
+    const cuda_gemm_out out = {buffers->qkv, CDP_F32, qkv_cols(shape), false};
+    CDP_TRY(cuda_gemm_run(state->gemm, device, &out, &in.rows, &layer->qkv, 1.0f, n_rows));
     return cuda_heads(shape, layer, layer->qkv_bias.data, step, buffers, stream);
 }
 
@@ -101,25 +101,29 @@ static cdp_status attend(cdp_device *device, const cdp_shape *shape, const cdp_l
                        cdp_cuda_stream(device));
 }
 
-/* hidden += product of w, with what stands around it: attn_out and down. */
+/* hidden += product of w, with what stands around it: attn_out and down. Many rows add to the hidden states
+ * in the product itself where nothing stands between. */
 static cdp_status add_product(cdp_device *device, const cdp_shape *shape, const cdp_step_view *step,
                               const cdp_buffers *buffers, cuda_rows rows, const cdp_tensor *w,
                               const cdp_tensor *bias, const cdp_tensor *post_norm) {
     const cuda_input in = {rows, NULL, NULL};
     const cudaStream_t stream = cdp_cuda_stream(device);
-    if (is_few(w, step->n_rows) && post_norm->data == NULL)
-        return cuda_product_add(step->hidden, w, bias->data, &in, shape, step->n_rows, stream);
+    const int n_rows = step->n_rows, n = shape->hidden;
+    if (is_few(w, n_rows) && post_norm->data == NULL)
+        return cuda_product_add(step->hidden, w, bias->data, &in, shape, n_rows, stream);
     float *product = buffers->normed;
-    const float *bias_left = bias->data;
-    if (is_few(w, step->n_rows)) {
-        CDP_TRY(cuda_product(product, shape->hidden, w, bias->data, 1.0f, &in, shape, step->n_rows, stream));
-        bias_left = NULL;
-    } else {
-        cuda_state *state = NULL;
-        CDP_TRY(state_of(device, &state));
-        CDP_TRY(cuda_gemm_run(state->gemm, device, product, shape->hidden, &rows, w, 1.0f, step->n_rows));
+    if (is_few(w, n_rows)) {
+        CDP_TRY(cuda_product(product, n, w, bias->data, 1.0f, &in, shape, n_rows, stream));
+        return cuda_add(step->hidden, product, NULL, post_norm->data, shape, n_rows, stream);
     }
-    return cuda_add(step->hidden, product, bias_left, post_norm->data, shape, step->n_rows, stream);
+    cuda_state *state = NULL;
+    CDP_TRY(state_of(device, &state));
+    const cuda_gemm_out hidden = {step->hidden, shape->hidden_dtype, n, true},
+                        apart = {product, CDP_F32, n, false};
+    if (bias->data == NULL && post_norm->data == NULL && cuda_gemm_writes(w, shape->hidden_dtype))
+        return cuda_gemm_run(state->gemm, device, &hidden, &rows, w, shape->residual_scale, n_rows);
+    CDP_TRY(cuda_gemm_run(state->gemm, device, &apart, &rows, w, 1.0f, n_rows));
+    return cuda_add(step->hidden, product, bias->data, post_norm->data, shape, n_rows, stream);
 }
 
 static cdp_status attn_out(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,
@@ -129,20 +133,27 @@ static cdp_status attn_out(cdp_device *device, const cdp_shape *shape, const cdp
                        &layer->attn_post_norm);
 }
 
+/* Gate and up of many rows are written in bf16 where what they become is: half the bytes, written and read.
+ * It is one rounding more than ops.h has, in the widest place of the layer; bf16 runs elsewhere have it too.
+ */
 static cdp_status gate_up(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,
                           const cdp_step_view *step, const cdp_buffers *buffers) {
     const cuda_input in = {rows_for(&layer->gate_up, buffers->normed, shape->hidden), step->hidden,
                            layer->ffn_norm.data};
     const cuda_rows out = rows_for(&layer->down, buffers->ffn, 2 * shape->ffn);
     const cudaStream_t stream = cdp_cuda_stream(device);
-    if (is_few(&layer->gate_up, step->n_rows))
-        return cuda_product_gate_up(out, layer, &in, shape, step->n_rows, stream);
+    const int n_rows = step->n_rows;
+    if (is_few(&layer->gate_up, n_rows))
+        return cuda_product_gate_up(out, layer, &in, shape, n_rows, stream);
     cuda_state *state = NULL;
     CDP_TRY(state_of(device, &state));
-    CDP_TRY(cuda_norm(in.rows, step->hidden, shape->hidden_dtype, in.norm, shape, step->n_rows, stream));
-    CDP_TRY(cuda_gemm_run(state->gemm, device, buffers->ffn, 2 * shape->ffn, &in.rows, &layer->gate_up, 1.0f,
-                          step->n_rows));
-    return cuda_silu(out, layer->gate_up_bias.data, shape, step->n_rows, stream);
+    CDP_TRY(cuda_norm(in.rows, step->hidden, shape->hidden_dtype, in.norm, shape, n_rows, stream));
+    const bool is_narrow = layer->down.dtype == CDP_BF16 && cuda_gemm_takes(&layer->down) &&
+                           cuda_gemm_writes(&layer->gate_up, CDP_BF16);
+    const cdp_dtype dtype = is_narrow ? CDP_BF16 : CDP_F32;
+    const cuda_gemm_out products = {out.data, dtype, (int)(out.row_bytes / cdp_dtype_bytes(dtype)), false};
+    CDP_TRY(cuda_gemm_run(state->gemm, device, &products, &in.rows, &layer->gate_up, 1.0f, n_rows));
+    return cuda_silu(out, dtype, layer->gate_up_bias.data, shape, n_rows, stream);
 }
 
 static cdp_status down(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,
@@ -169,8 +180,8 @@ static cdp_status logits(cdp_device *device, const cdp_shape *shape, const cdp_v
     cuda_state *state = NULL;
     CDP_TRY(state_of(device, &state));
     CDP_TRY(cuda_norm(in.rows, rows, shape->hidden_dtype, in.norm, shape, n_rows, stream));
-    return cuda_gemm_run(state->gemm, device, out, shape->vocab, &in.rows, &vocab->head, shape->logit_scale,
-                         n_rows);
+    const cuda_gemm_out to = {out, CDP_F32, shape->vocab, false};
+    return cuda_gemm_run(state->gemm, device, &to, &in.rows, &vocab->head, shape->logit_scale, n_rows);
 }
 
 /* Decode batches; more rows are prompts, whose launches cost little beside their work. */

@@ -27,7 +27,8 @@ struct layout {
 
 struct preference {
     uint64_t workspace = 0;
-    uint32_t alignment[4] = {256, 256, 256, 256}; /* of a, b, c, d: what the heuristic may count on */
+    uint32_t reduction = CUBLASLT_REDUCTION_SCHEME_MASK; /* how parts of k may be added: as it likes */
+    uint32_t alignment[4] = {256, 256, 256, 256};        /* of a, b, c, d: what the heuristic may count on */
 };
 
 /* What a product is, for the algorithm that was chosen for it: no pointers. */
@@ -134,6 +135,11 @@ template <typename T> T *inside(void *handle) {
 
 size_t extent(const layout &l) {
     return ((l.cols - 1) * (uint64_t)l.ld + l.rows) * bytes_of(l.type);
+}
+
+bool overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes) {
+    const uintptr_t x = reinterpret_cast<uintptr_t>(a), y = reinterpret_cast<uintptr_t>(b);
+    return x < y + b_bytes && y < x + a_bytes;
 }
 
 bool is_same(const shape &x, const shape &y) {
@@ -244,9 +250,11 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t h
                         : which == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES ? 3
                                                                               : -1;
     void *const to = which == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES ? static_cast<void *>(&p->workspace)
+                     : which == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK
+                         ? static_cast<void *>(&p->reduction)
                      : operand >= 0 ? static_cast<void *>(&p->alignment[operand])
                                     : nullptr;
-    if (to == nullptr || n_bytes != (operand >= 0 ? sizeof p->alignment[0] : sizeof p->workspace))
+    if (to == nullptr || n_bytes != (to == &p->workspace ? sizeof p->workspace : sizeof(uint32_t)))
         return refuse(CUBLAS_STATUS_INVALID_VALUE, "a preference it does not know, or of another size");
     memcpy(to, value, n_bytes);
     return CUBLAS_STATUS_SUCCESS;
@@ -265,6 +273,10 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     const char *const why = problem(s);
     if (why != nullptr)
         return refuse(CUBLAS_STATUS_NOT_SUPPORTED, why);
+    /* Where it cuts k it may add the parts in the result itself, each rounded: nobody here wants that. */
+    if (s.d.type != CUDA_R_32F && (p->reduction & ~(uint32_t)CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE) != 0)
+        return refuse(CUBLAS_STATUS_INVALID_VALUE,
+                      "parts of sums that may be rounded to the result's 16 bits");
     /* Its kernels load 16 bytes of a column at a time: columns that start elsewhere have no algorithm. */
     for (const layout *l : {&s.a, &s.b})
         if ((uint64_t)l->ld * bytes_of(l->type) % 16 != 0)
@@ -307,6 +319,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
         (n_workspace_bytes > 0 && !standin_memory_has(workspace, n_workspace_bytes)))
         return refuse(CUBLAS_STATUS_INVALID_VALUE,
                       "a matrix or workspace that does not lie in one allocation");
+    if (overlap(a, extent(s.a), d, extent(s.d)) || overlap(b, extent(s.b), d, extent(s.d)))
+        return refuse(CUBLAS_STATUS_INVALID_VALUE, "a result that is written over what is multiplied");
+    if (c == d ? c_layout != d_layout : overlap(c, extent(s.c), d, extent(s.d)))
+        return refuse(CUBLAS_STATUS_INVALID_VALUE, "c and d in one place, but not in one layout");
     const float x = *static_cast<const float *>(alpha), y = *static_cast<const float *>(beta);
     const cudaError_t code =
         standin_queue_work(stream, "cublasLtMatmul", [=] { return multiply(s, x, a, b, y, c, d); });
