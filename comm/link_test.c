@@ -47,8 +47,7 @@ static void close_room(test_room *room, cdp_link *link) {
     cdp_device_host_free(link->device, room->host_out);
 }
 
-/* Turn the loop until `until` is reached and nothing of the seat is on the way. */
-static cdp_status wait_for(cdp_link *link, int seat, cdp_event until, int64_t deadline_ns) {
+static cdp_status turn_until(cdp_link *link, int seat, cdp_event until, int64_t deadline_ns) {
     cdp_waiter waiter = {0};
     cdp_status st;
     for (;;) {
@@ -65,6 +64,18 @@ static cdp_status wait_for(cdp_link *link, int seat, cdp_event until, int64_t de
                                   cdp_link_received(link, seat) ? link->next : link->previous);
         cdp_wait_pause(&waiter);
     }
+}
+
+/* Turn the loop until `until` is reached and nothing of the seat is on the way. The copies before `until`
+ * are this rank's own work: when its device hangs in one, it says so before the next rank misses its message.
+ */
+static cdp_status wait_for(cdp_link *link, int seat, cdp_event until, int64_t deadline_ns) {
+    if (!cdp_device_reached(link->device, until))
+        cdp_watchdog_note(link->world, CDP_COMPUTING, /*step=*/-1, /*first=*/0, /*last=*/-1);
+    const cdp_status st = turn_until(link, seat, until, deadline_ns);
+    cdp_watchdog_progress(link->world);
+    cdp_watchdog_note(link->world, CDP_STARTING, /*step=*/-1, /*first=*/0, /*last=*/-1);
+    return st;
 }
 
 static cdp_status check_bytes(const cdp_link *link, const test_room *room, int k) {

@@ -204,7 +204,7 @@ static cdp_status open_link(cdp_run *run) {
     cdp_pipeline_link(&link, active, run->plan, run->card);
     link.device = run->device;
     link.road = run->options->road;
-    link.timeout_s = run->options->step_timeout;
+    link.timeout_s = run->options->step_timeout + 1; /* after a rank that hangs has named itself */
     return cdp_link_open(&run->link, run->world, &link);
 }
 

@@ -4,7 +4,8 @@
  *
  * Each commit runs every point with one way to die, one to stall and, on the first rank and on the last, one
  * to fail, kinds and victims taking turns, and the moments of load and step with all of them.
- * CDPIPE_TEST_ALL=1 runs every point with every kind on the first and the last rank of two and of three.
+ * CDPIPE_TEST_ALL=1 runs every point with every kind on the first and the last rank of two and of three;
+ * CDPIPE_TEST_ALL=load those of that point alone.
  *
  * What it catches: a wait without a test loop, a watchdog that starts too late or accuses the wrong rank, an
  * error that one rank keeps to itself, a rank that survives its job.
@@ -147,6 +148,11 @@ static bool wants_all(void) {
     return getenv("CDPIPE_TEST_ALL") != NULL;
 }
 
+static bool wants_point(const char *point) {
+    const char *asked = getenv("CDPIPE_TEST_ALL");
+    return asked != NULL && (strcmp(asked, "1") == 0 || strcmp(asked, point) == 0);
+}
+
 /* Without `loop`: a dozen of those at once would starve the others. */
 static const fault_kind *nth_of_class(fault_class class, int n) {
     int n_found = 0;
@@ -194,11 +200,11 @@ static void test_load_and_step(void **state) {
 /* The whole table. */
 static void test_every_kind_at_every_point(void **state) {
     (void)state;
-    if (!wants_all())
-        return;
     for (int p = 0; p < N_POINTS; p++) {
         fault_case cases[N_KINDS * 4];
         int n = 0;
+        if (!wants_point(points[p]))
+            continue;
         for (size_t k = 0; k < N_KINDS; k++)
             for (int np = 2; np <= 3; np++) {
                 cases[n++] = (fault_case){np, 0, points[p], &kinds[k]};
@@ -239,6 +245,18 @@ static void test_endless_loop(void **state) {
     }
 }
 
+/* The first job of all is a copy for the test of the link, while everybody starts: the rank whose worker
+ * hangs there is named, and not the one that waits for its message. */
+static void test_first_job(void **state) {
+    (void)state;
+    static const struct { int np, rank; } victims[] = {{2, 0}, {2, 1}, {3, 0}, {3, 1}, {3, 2}};
+    enum { N = sizeof victims / sizeof victims[0] };
+    fault_case cases[N];
+    for (int i = 0; i < N; i++)
+        cases[i] = (fault_case){victims[i].np, victims[i].rank, "compute", kind_named("hang")};
+    check_cases(cases, N);
+}
+
 /* A slow rank is no fault: the run ends well, and says who was slow. */
 static void test_slow(void **state) {
     (void)state;
@@ -272,6 +290,7 @@ int main(void) {
         cmocka_unit_test(test_load_and_step),
         cmocka_unit_test(test_every_kind_at_every_point),
         cmocka_unit_test(test_endless_loop),
+        cmocka_unit_test(test_first_job),
         cmocka_unit_test(test_slow),
         cmocka_unit_test(test_alone),
     };
