@@ -33,13 +33,25 @@ static cdp_status take_beats(cdp_watchdog *w, int64_t now_ns) {
     }
 }
 
+/* A rank without layers is no part of the ring of messages, but stands in that of beats: it passes on what it
+ * heard, and the next rank that has layers hears of the one it receives from. */
+static cdp_label label_to_send(const cdp_watchdog *w) {
+    cdp_label label = cdp_door_read(w->door);
+    label.sender = w->world->rank;
+    if (label.n_ready < 0) {
+        label.sender = w->heard.sender;
+        label.n_ready = w->heard.n_ready;
+    }
+    return label;
+}
+
 /* A beat that has not left yet is enough: a rank that takes none would only pile them up. */
 static cdp_status send_beat(cdp_watchdog *w, int64_t now_ns) {
     int is_done = 0;
     CDP_TRY(cdp_from_mpi(MPI_Test(&w->beat_out, &is_done, MPI_STATUS_IGNORE), "sending a beat"));
     if (!is_done)
         return CDP_OK;
-    w->label_out = cdp_door_read(w->door);
+    w->label_out = label_to_send(w);
     w->next_beat_ns = now_ns + w->beat_ns;
     return cdp_from_mpi(MPI_Isend(&w->label_out, (int)sizeof w->label_out, MPI_BYTE, next_rank(w->world),
                                   /*tag=*/0, w->world->beats, &w->beat_out),

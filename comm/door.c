@@ -28,6 +28,7 @@ cdp_status cdp_door_open(cdp_door **out, int *fd_out) {
         close(fd);
         return cdp_fail(CDP_SYSTEM, "no shared page for the watchdog: %s", strerror(errno));
     }
+    atomic_store(&door->n_ready, -1);
     door->key = (uint64_t)cdp_now_ns() ^ (uint64_t)getpid() << 40;
     *out = door;
     *fd_out = fd;

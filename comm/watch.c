@@ -201,12 +201,11 @@ static void judge_previous(cdp_watchdog *w, int64_t now) {
     name_silent(w, previous, silent);
 }
 
-/* What the rank this one receives from last said; of a rank of another host only the previous one is heard.
- */
+/* What the rank this one receives from last said; of a rank of another host the beats tell it. */
 static int64_t ready_of(const cdp_watchdog *w, int rank) {
     if (w->peers != NULL && w->peers[rank].door != NULL)
         return cdp_door_read(w->peers[rank].door).n_ready;
-    return rank == (w->world->rank + w->world->size - 1) % w->world->size ? w->heard.n_ready : 0;
+    return w->heard.sender == rank ? w->heard.n_ready : -1;
 }
 
 /* A receiver that waits is no fault, nor is a sender whose data nobody has asked for yet; but both at once is

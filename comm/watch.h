@@ -20,8 +20,9 @@
 typedef struct cdp_label {
     int32_t activity; /* cdp_activity */
     int32_t first, last;
+    int32_t sender; /* the rank that n_ready is of */
     int64_t step;
-    int64_t n_ready; /* steps before this one are computed here, and their messages on their way */
+    int64_t n_ready; /* steps before this one are computed, and their messages on their way; -1: none yet */
 } cdp_label;
 
 typedef struct cdp_door {

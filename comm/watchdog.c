@@ -57,6 +57,7 @@ static cdp_watchdog *make_watchdog(cdp_world *world, const cdp_watchdog_options 
     w->beat_in = w->beat_out = MPI_REQUEST_NULL;
     w->work_ns = now;
     w->missed = -1;
+    w->heard.n_ready = -1;
     atomic_init(&w->awaits, -1);
     atomic_init(&w->turned_ns, now);
     atomic_init(&w->heard_ns, now);

@@ -8,7 +8,8 @@
  *   - the previous rank of the world has sent no beat for the limit + 1 s after one was due (it is stopped or
  *     cut off);
  *   - a message of the previous rank of the ring has been on its way to this one for the limit + 2 s,
- *     although both live: a road that loses messages says nothing by itself;
+ *     although both live: a road that loses messages says nothing by itself; with ranks without layers
+ *     between the two on other hosts, up to a beat later for each;
  *   - another rank of this host has died (pidfd): named at once, exit within a second; when that rank has
  *     said why it left (cdp_watchdog_has_spoken), without a line.
  *

@@ -12,11 +12,14 @@
  *     leave                it ends abruptly, though after the agreement, while the others' main threads are
  *                          slow to look
  *     lost                 it has sent step 7, and the next rank has asked for it: from the start
+ *     lost-far             the same of the rank before it, as if each were on a host of its own: the ring of
+ *                          messages passes over those between
  *     asked, ready         one half of that, and all end well after DURATION_S
  *     none                 all end well after DURATION_S
  *     slow                 the same; but each piece of its work takes 0.8 of the limit
  *     suspend              the whole job is stopped for DURATION_S from outside; see the test
  */
+#include "comm/watch.h"
 #include "comm/watchdog.h"
 
 #include <signal.h>
@@ -77,9 +80,24 @@ static cdp_status work(cdp_world *world, const plan *p, int64_t step, int64_t st
     return CDP_OK;
 }
 
+/* From here on peers are as ranks of other hosts are: what they say comes by MPI. */
+static void lose_sight(cdp_world *world) {
+    cdp_watchdog *w = world->watchdog;
+    pthread_mutex_lock(&w->lock);
+    for (int i = 0; i < world->size; i++) {
+        cdp_door_close(w->peers[i].door, w->peers[i].pidfd);
+        w->peers[i].door = NULL;
+        w->peers[i].pidfd = -1;
+    }
+    pthread_mutex_unlock(&w->lock);
+}
+
 static void tell_messages(cdp_world *world, const plan *p) {
-    const bool is_lost = strcmp(p->kind, "lost") == 0;
-    const int rank = cdp_world_rank(world), next = (p->victim + 1) % cdp_world_size(world);
+    const bool is_far = strcmp(p->kind, "lost-far") == 0, is_lost = is_far || strcmp(p->kind, "lost") == 0;
+    const int rank = cdp_world_rank(world), size = cdp_world_size(world);
+    const int next = (p->victim + (is_far ? size - 1 : 1)) % size;
+    if (is_far)
+        lose_sight(world);
     if (rank == p->victim && (is_lost || strcmp(p->kind, "ready") == 0))
         cdp_watchdog_messages(world, /*n_ready=*/8, /*awaits=*/-1, /*from=*/0);
     if (rank == next && (is_lost || strcmp(p->kind, "asked") == 0))

@@ -147,6 +147,24 @@ static void lost_messages_are_named_by_their_receiver(void **state) {
     }
 }
 
+/* All on hosts of their own, and between the two ranks without layers: they pass on what they hear. */
+static void lost_messages_past_idle_ranks(void **state) {
+    (void)state;
+    static const fault lost = {"lost-far", 7.0, {70, 70}, " s and does not arrive"};
+    static const struct { int np, victim, speaker; } cases[] = {{2, 1, 0}, {3, 1, 0}, {3, 0, 2}, {4, 1, 0}};
+    test_run *runs[4];
+    for (int i = 0; i < 4; i++)
+        runs[i] = start(cases[i].np, cases[i].victim, lost.kind, NULL);
+    test_run_wait_all(runs, 4);
+    for (int i = 0; i < 4; i++) {
+        char words[32];
+        snprintf(words, sizeof words, ": step 7 of rank %d (", cases[i].victim);
+        judge(runs[i], &lost, cases[i].speaker);
+        check(runs[i], strstr(runs[i]->err, words) != NULL);
+        test_run_close(runs[i]);
+    }
+}
+
 /* A slow rank, a leaving rank and a suspended job are no faults. */
 static void healthy_runs_are_left_alone(void **state) {
     (void)state;
@@ -178,6 +196,7 @@ int main(void) {
         cmocka_unit_test(three_ranks_victim_2),
         cmocka_unit_test(alone_and_spoken),
         cmocka_unit_test(lost_messages_are_named_by_their_receiver),
+        cmocka_unit_test(lost_messages_past_idle_ranks),
         cmocka_unit_test(healthy_runs_are_left_alone),
     };
     return cmocka_run_group_tests_name("watchdog", tests, NULL, NULL);
