@@ -97,11 +97,25 @@ static void name_lost(cdp_watchdog *w, int from, int64_t step, int64_t lost_ns) 
     speak_and_leave(w, text);
 }
 
-static void name_dead(cdp_watchdog *w, int rank) {
-    char name[128], doing[96], text[400];
+/* How it died, as far as the kernel tells. What it kills for lack of memory it kills by signal 9; to give
+ * back a hundred GiB the dead process then takes a while. */
+static const char *describe_death(char out[160], const cdp_watchdog *w, const char *death, int64_t now) {
+    const bool is_oom = w->oom_ns != 0 && now - w->oom_ns < 30 * second &&
+                        (death[0] == '\0' || strncmp(death, "signal 9:", 9) == 0);
+    out[0] = '\0';
+    if (is_oom)
+        snprintf(out, 160,
+                 " (signal 9: Killed, likely for lack of memory: the kernel has just done that here)");
+    else if (death[0] != '\0')
+        snprintf(out, 160, " (%s)", death);
+    return out;
+}
+
+static void name_dead(cdp_watchdog *w, int rank, int64_t now) {
+    char name[128], doing[96], how[160], text[450];
     const cdp_label label = cdp_door_read(w->peers[rank].door);
-    snprintf(text, sizeof text, "%s died while %s, seen by rank %d", name_rank(name, w, rank),
-             describe(doing, &label), w->world->rank);
+    snprintf(text, sizeof text, "%s died while %s%s, seen by rank %d", name_rank(name, w, rank),
+             describe(doing, &label), describe_death(how, w, w->peers[rank].death, now), w->world->rank);
     speak_and_leave(w, text);
 }
 
@@ -112,6 +126,13 @@ static bool has_anybody_spoken(const cdp_watchdog *w) {
         if (w->peers[i].door != NULL && atomic_load(&w->peers[i].door->has_spoken))
             return true;
     return false;
+}
+
+static int find_dead(const cdp_watchdog *w) {
+    for (int i = 0; w->peers != NULL && i < w->world->size; i++)
+        if (w->peers[i].is_dead)
+            return i;
+    return -1;
 }
 
 /* The rank that names the dead one: the first behind it in the ring of those on this host that still live. */
@@ -125,19 +146,27 @@ static int find_speaker(const cdp_watchdog *w, int dead) {
     return w->world->rank;
 }
 
+/* Once a second, and when somebody has died. */
+static void look_at_oom_kills(cdp_watchdog *w, int64_t now) {
+    if (now - w->oom_read_ns < second && find_dead(w) < 0)
+        return;
+    const uint64_t n = cdp_death_oom_kills();
+    if (n > w->n_oom_kills)
+        w->oom_ns = now;
+    w->n_oom_kills = n;
+    w->oom_read_ns = now;
+}
+
 /* One rank speaks. The others give it, and the launcher that ends them, a second; then they leave too. */
 static void judge_dead(cdp_watchdog *w, int64_t now) {
-    int dead = -1;
-    for (int i = 0; i < w->world->size && dead < 0; i++)
-        if (w->peers[i].is_dead)
-            dead = i;
+    const int dead = find_dead(w);
     if (dead < 0)
         return;
     if (w->leave_ns == 0)
         w->leave_ns = now + second;
     const bool is_late = now >= w->leave_ns;
     if (!has_anybody_spoken(w) && (is_late || find_speaker(w, dead) == w->world->rank))
-        name_dead(w, dead);
+        name_dead(w, dead, now);
     else if (is_late)
         w->leave(CDP_INTERNAL);
 }
@@ -160,6 +189,7 @@ static void sleep_until_end(cdp_watchdog *w, struct pollfd *fds, int tick_ms) {
         if ((fds[i].revents & POLLIN) == 0)
             continue;
         peer->is_dead = true;
+        cdp_death_read(peer->death, peer->pid, peer->pidfd);
         close(peer->pidfd);
         peer->pidfd = -1;
     }
@@ -236,6 +266,8 @@ void *cdp_watch_main(void *argument) {
     cdp_watchdog *w = argument;
     struct pollfd *fds = calloc((size_t)w->world->size + 1, sizeof *fds);
     int64_t before = cdp_now_ns();
+    w->n_oom_kills = cdp_death_oom_kills();
+    w->oom_read_ns = before;
     while (fds != NULL && !atomic_load(&w->is_ending)) {
         pthread_mutex_lock(&w->lock);
         const int tick_ms = w->limit_ns / 10 < second / 10 ? (int)(w->limit_ns / 10000000) + 1 : 100;
@@ -246,6 +278,7 @@ void *cdp_watch_main(void *argument) {
             restart_clocks(w, now);
         before = now;
         pthread_mutex_lock(&w->lock);
+        look_at_oom_kills(w, now);
         if (w->peers != NULL)
             judge_dead(w, now);
         if (w->leave_ns == 0) { /* else this rank is leaving already */

@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include "comm/death.h"
 #include "comm/inside.h"
 #include "comm/queueing.h"
 #include <pthread.h>
@@ -41,6 +42,7 @@ typedef struct cdp_peer {
     int pidfd;      /* -1: on another host, out of sight, or dead */
     cdp_door *door; /* NULL: out of sight */
     bool is_dead;
+    char death[CDP_DEATH_TEXT]; /* how; "": the kernel does not tell */
 } cdp_peer;
 
 struct cdp_watchdog {
@@ -78,6 +80,9 @@ struct cdp_watchdog {
     uint64_t seen_progress;
     int64_t work_ns;       /* own work was last seen to go on, or to begin */
     int64_t leave_ns;      /* leave by then because of a peer's end; 0: no reason */
+    uint64_t n_oom_kills;  /* of this host, as last read */
+    int64_t oom_read_ns;   /* when */
+    int64_t oom_ns;        /* one was seen to be new; 0: never */
     cdp_queueing queueing; /* read when half the limit had gone by without progress; at_ns 0: it has not */
 };
 

@@ -10,8 +10,9 @@
  *   - a message of the previous rank of the ring has been on its way to this one for the limit + 2 s,
  *     although both live: a road that loses messages says nothing by itself; with ranks without layers
  *     between the two on other hosts, up to a beat later for each;
- *   - another rank of this host has died (pidfd): named at once, exit within a second; when that rank has
- *     said why it left (cdp_watchdog_has_spoken), without a line.
+ *   - another rank of this host has died (pidfd): named at once, with its signal and whether the kernel has
+ *     just killed for lack of memory, exit within a second; when that rank has said why it left
+ *     (cdp_watchdog_has_spoken), without a line.
  *
  * Every rank sends its next rank a beat each min(1 s, limit / 4), whether computing, waiting or idle, so a
  * slow but healthy prefill, a long wait and an idle server are no faults. The exit code is 70.

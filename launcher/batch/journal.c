@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "comm/death.h"
+
 enum { PROVEN_LIMIT = 2, SILENT_LIMIT = 5, MAX_IN_FLIGHT = 65536 };
 
 bool cdp_suspect_runs_alone(const cdp_suspect *s) {
@@ -26,20 +28,13 @@ typedef struct whereabouts {
 } whereabouts;
 
 static whereabouts here(void) {
-    whereabouts w = {.host = "?", .boot = "?"};
-    char line[128];
+    whereabouts w = {.host = "?", .boot = "?", .n_oom_kills = (long)cdp_death_oom_kills()};
     gethostname(w.host, sizeof w.host - 1);
     FILE *boot = fopen("/proc/sys/kernel/random/boot_id", "re");
     if (boot != NULL && fscanf(boot, "%39s", w.boot) != 1)
         strcpy(w.boot, "?");
-    FILE *counts = fopen("/proc/vmstat", "re");
-    while (counts != NULL && fgets(line, sizeof line, counts) != NULL)
-        if (sscanf(line, "oom_kill %ld", &w.n_oom_kills) == 1)
-            break;
     if (boot != NULL)
         fclose(boot);
-    if (counts != NULL)
-        fclose(counts);
     return w;
 }
 
