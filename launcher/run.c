@@ -83,6 +83,8 @@ cdp_status cdp_run_job(cdp_run *run, cdp_options *options, cdp_world *world, con
 }
 
 void cdp_run_close(cdp_run *run) {
+    if (run->world == NULL) /* its job failed before the run began */
+        return;
     cdp_watchdog_watch(run->world, NULL, NULL);
     cdp_loader_close(run->loader); /* its readers still write into the stage when a load has failed */
     if (run->device != NULL)

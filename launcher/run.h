@@ -75,5 +75,5 @@ struct cdp_run {
  * the same on every rank unless run->is_alone. */
 cdp_status cdp_run_job(cdp_run *run, cdp_options *options, cdp_world *world, const cdp_job_spec *job);
 
-/* Give everything back. The device must be idle: only after an agreed end. */
+/* Give everything back. The device must be idle: only after an agreed end. A zeroed run is fine. */
 void cdp_run_close(cdp_run *run);

@@ -1,9 +1,11 @@
 #include "planner/model_card.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "planner/families.h"
 #include "planner/file.h"
@@ -287,6 +289,19 @@ static cdp_status open_object(cJSON **out, char shown[CDP_SHOWN_PATH], const cha
     return cdp_fail(CDP_BAD_MODEL, "%s: expected a JSON object", shown);
 }
 
+/* Whether `dir` is a folder of a model at all: people give a hub's name, or a file. */
+static cdp_status check_folder(const char *dir) {
+    char shown[CDP_SHOWN_PATH], path[4200];
+    struct stat info;
+    const int error = stat(dir, &info) != 0 ? errno : S_ISDIR(info.st_mode) ? 0 : ENOTDIR;
+    if (error == 0 && cdp_file_join(path, sizeof path, dir, "config.json") && cdp_file_exists(path))
+        return CDP_OK;
+    return cdp_fail(CDP_NO_INPUT,
+                    "%s: %s: a model is a folder with config.json, *.safetensors, tokenizer.json",
+                    cdp_escape(shown, sizeof shown, dir, strlen(dir)),
+                    error != 0 ? strerror(error) : "no config.json there");
+}
+
 cdp_status cdp_model_card_read(cdp_model_card *out, const char *dir) {
     char shown[CDP_SHOWN_PATH];
     cJSON *config = NULL, *generation = NULL;
@@ -295,6 +310,7 @@ cdp_status cdp_model_card_read(cdp_model_card *out, const char *dir) {
     if (strlen(dir) >= sizeof out->dir)
         return cdp_fail(CDP_NO_INPUT, "the path of the model is longer than %zu bytes", sizeof out->dir - 1);
     strcpy(out->dir, dir);
+    CDP_TRY(check_folder(dir));
     CDP_TRY(open_object(&config, shown, dir, "config.json", false));
     CDP_TRY_GOTO(fill(out, config, shown), st, done);
     CDP_TRY_GOTO(open_object(&generation, shown, dir, "generation_config.json", true), st, done);

@@ -30,6 +30,13 @@ static cdp_status failed(const char *path, cdp_status code) {
     return cdp_fail(code, "%s: %s", cdp_escape(shown, sizeof shown, path, strlen(path)), strerror(error));
 }
 
+/* OUT.part cannot be made because its folder is not there: said of OUT, which the person named. */
+static cdp_status no_folder(const char *path) {
+    char shown[CDP_SHOWN_PATH];
+    return cdp_fail(CDP_IO, "%s: its folder does not exist",
+                    cdp_escape(shown, sizeof shown, path, strlen(path)));
+}
+
 static cdp_status begin(cdp_output *out, const cdp_disk *disk, const char *path) {
     *out = (cdp_output){.disk = disk, .fd = -1, .path = strdup(path)};
     if (out->path == NULL || asprintf(&out->part, "%s.part", path) < 0)
@@ -88,7 +95,7 @@ cdp_status cdp_output_open(cdp_output *out, const cdp_disk *disk, const char *pa
         errno = 0;
         out->fd = open(out->part, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
         if (out->fd < 0)
-            return failed(out->part, CDP_IO);
+            return errno == ENOENT ? no_folder(out->path) : failed(out->part, CDP_IO);
         CDP_TRY(lock(out, &is_ours));
     }
     out->state = CDP_OUTPUT_PART;

@@ -53,7 +53,8 @@ cdp_status cdp_completion_limit(int *out, size_t n_prompt, int max_new_tokens, i
         return cdp_fail(CDP_USAGE, "prompt and --max-new-tokens make %lld tokens, %d at most",
                         (long long)wanted, INT32_MAX);
     if (limit < (int64_t)n_prompt)
-        return cdp_fail(CDP_BAD_DATA, "the prompt has %zu tokens, --ctx is %lld", n_prompt, (long long)ctx);
+        return cdp_fail(CDP_BAD_DATA, "the prompt has %zu tokens, --ctx is %lld: give a larger --ctx",
+                        n_prompt, (long long)ctx);
     *out = (int)limit;
     return CDP_OK;
 }

@@ -48,7 +48,8 @@ static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
     CDP_TRY(cdp_prompt_encode(&job->prompt, job->options, run->tokenizer, run->card));
     const int n = (int)job->prompt.n_ids;
     if (job->options->ctx > 0 && n > job->options->ctx)
-        return cdp_fail(CDP_BAD_DATA, "the text has %d tokens, --ctx is %d", n, job->options->ctx);
+        return cdp_fail(CDP_BAD_DATA, "the text has %d tokens, --ctx is %d: give a larger --ctx", n,
+                        job->options->ctx);
     *n_tokens_out = n;
     CDP_TRY(settle_layers(job, run));
     job->logprobs = calloc(job->prompt.n_ids, sizeof *job->logprobs);

@@ -63,7 +63,8 @@ static void test_refused(void **state) {
     refuse(dir, out, NULL, 66, "Is a directory");
     refuse(input, input, NULL, 64, "is the input itself");
     refuse(input, dir, NULL, 74, "Is a directory");
-    refuse(input, batch_file(dir, "no/folder/out.jsonl"), NULL, 74, "No such file");
+    refuse(input, batch_file(dir, "no/folder/out.jsonl"), NULL, 74,
+           "no/folder/out.jsonl: its folder does not exist");
     write_file(own, "my notes\n"); /* somebody's file: not touched */
     refuse(input, own, NULL, 65, "has no manifest");
     char *text = read_text(own);

@@ -288,6 +288,8 @@ static void test_advice(void **state) {
         {"scoer", NULL, "did you mean score?"},
         {"help", NULL, "did you mean --help?"},
         {"plan", "--gpu", "did you mean --gpus?"},
+        {"--map", "3,3,2", "did you mean --device-map?"}, /* --man is one letter away */
+        {"--tokens", "8", "did you mean --max-new-tokens?"},
         {"--\033x", NULL, "--\\x1Bx"},
         {"generate", "--gpus", "option --gpus does not belong to generate (but to plan)"},
         {"--json", "score", "\"score\": the command stands first"},
