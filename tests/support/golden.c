@@ -93,6 +93,14 @@ cJSON *golden_run(int np, const char *const *words) {
     return json;
 }
 
+float *golden_floats(const cJSON *array, int *n_out) {
+    float *out = calloc((size_t)cJSON_GetArraySize(array) + 1, sizeof *out);
+    const cJSON *item;
+    *n_out = 0;
+    cJSON_ArrayForEach(item, array) out[(*n_out)++] = (float)golden_number(item);
+    return out;
+}
+
 const cJSON *golden_get(const cJSON *object, const char *key) {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
     if (item == NULL)

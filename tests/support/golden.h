@@ -29,5 +29,8 @@ int golden_lines(const char *path, void (*check)(const cJSON *line, int number, 
 /* A member as a number; "nan", "inf" and "-inf" stand for what JSON has no number for. */
 double golden_number(const cJSON *item);
 
+/* An array of them as f32; the caller frees it. */
+float *golden_floats(const cJSON *array, int *n_out);
+
 /* A member that must be there. */
 const cJSON *golden_get(const cJSON *object, const char *key);

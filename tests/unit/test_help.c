@@ -51,6 +51,22 @@ static void test_help(void **state) {
     free(plan);
 }
 
+/* What a value may be stands whole in the help of each command that takes it. */
+static void test_help_is_whole(void **state) {
+    (void)state;
+    for (int command = 0; command < CDP_N_COMMANDS; command++) {
+        char *text = printed_help((cdp_command)command);
+        for (int i = 0; i < cdp_n_option_rows; i++) {
+            const option_row *row = &cdp_option_rows[i];
+            char line[256];
+            snprintf(line, sizeof line, "  --%s %s", row->name, row->metavar != NULL ? row->metavar : "");
+            if (strstr(text, line) == NULL && row->metavar != NULL && (row->commands >> command & 1u) != 0)
+                fail_msg("the help of command %d has no line \"%s\"", command, line);
+        }
+        free(text);
+    }
+}
+
 /* Every option, sentence and variable; no line that roff would take for a command. */
 static void test_man(void **state) {
     (void)state;
@@ -134,6 +150,7 @@ static void test_argv_text(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_help),
+        cmocka_unit_test(test_help_is_whole),
         cmocka_unit_test(test_man),
         cmocka_unit_test(test_argv_text),
     };

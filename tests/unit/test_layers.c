@@ -1,18 +1,14 @@
-/* What decoding reads off layers, without a model: entropy, the walk from the top, its variants, DoLa's
- * candidates, divergence and scores, against exact numbers (tests/golden/decoding); and how a choice asks
- * for rows.
+/* Which layer conservative-dynamic decoding takes, without a model: the walk from the top and its variants
+ * against exact numbers (tests/golden/decoding), how a choice asks for rows, and what options tap.
  *
- * What it catches: the global minimum taken for the walk's, a tie that goes on, an entropy that a masked
- * logit spoils, transformers' divergence under the true one's name, a row drawn from that is not the chosen
- * one.
+ * What it catches: the global minimum taken for the walk's, a tie that goes on, a row drawn from that is not
+ * the chosen one.
  */
 #include "launcher/sample/decoding.h"
 
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,10 +16,8 @@
 
 #include "launcher/engine/schedule.h"
 #include "launcher/options/table.h"
-#include "launcher/sample/entropy.h"
 #include "tests/support/data.h"
 #include "tests/support/golden.h"
-#include "tests/support/random.h"
 
 #define DATA(name) test_path("tests/golden/decoding/" name)
 
@@ -32,13 +26,6 @@ static int numbers_of(const cJSON *array, double *out) {
     int n = 0;
     cJSON_ArrayForEach(item, array) out[n++] = golden_number(item);
     return n;
-}
-static float *floats_of(const cJSON *array, int *n_out) {
-    float *out = calloc((size_t)cJSON_GetArraySize(array) + 1, sizeof *out);
-    const cJSON *item;
-    *n_out = 0;
-    cJSON_ArrayForEach(item, array) out[(*n_out)++] = (float)golden_number(item);
-    return out;
 }
 
 /* The walk ------------------------------------------------------------------------------------------------
@@ -110,225 +97,6 @@ static void test_methods(void **state) {
     assert_int_equal(cdp_cd_layer(method, 3, 7, 0.26), 4);
     assert_int_equal(cdp_cd_layer(method, 3, 7, 0.999999), 6);
     assert_int_equal(cdp_cd_layer(method, 6, 7, 0.999999), 6);
-}
-
-/* Entropy -------------------------------------------------------------------------------------------------
- */
-
-static void check_entropy(const cJSON *line, int number, void *of) {
-    int n;
-    (void)of;
-    float *logits = floats_of(golden_get(line, "logits"), &n);
-    const cdp_certainty c = cdp_certainty_of(logits, n);
-    const double want = golden_number(golden_get(line, "nats"));
-    const cJSON *argmax = golden_get(line, "argmax");
-    if (isnan(want) ? !isnan(c.nats) : !(fabs(c.nats - want) <= 1e-6 * (1 + want)))
-        fail_msg("line %d: %.9g nats, expected %.9g", number, c.nats, want);
-    if (cJSON_IsNull(argmax) ? c.argmax != -1 : c.argmax != argmax->valueint)
-        fail_msg("line %d: argmax %d", number, c.argmax);
-    if (!isnan(want)) {
-        assert_true(fabs(cdp_nats_to_bits(want) - golden_number(golden_get(line, "bits"))) < 1e-9);
-        if (n > 1)
-            assert_true(fabs(cdp_nats_normalised(want, n) - golden_number(golden_get(line, "normalised"))) <
-                        1e-9);
-    }
-    free(logits);
-}
-
-static void test_entropy(void **state) {
-    (void)state;
-    assert_true(golden_lines(DATA("entropy.jsonl"), check_entropy, NULL) == 55);
-}
-
-/* A vocabulary of real size, its likeliest token in every place of a vector, against sums in double. */
-static void test_entropy_of_a_real_vocabulary(void **state) {
-    (void)state;
-    enum { VOCAB = 128256 };
-    float *z = calloc(VOCAB, sizeof *z);
-    test_random r = {7};
-    for (int i = 0; i < VOCAB; i++)
-        z[i] = (float)test_random_below(&r, 20000) / 1000.0f;
-    for (int at = VOCAB - 40; at < VOCAB; at += 3) {
-        const float was = z[at];
-        double sum_z = 0, sum_s = 0;
-        z[at] = 31.5f;
-        for (int i = 0; i < VOCAB; i++) {
-            const double d = (double)z[i] - 31.5;
-            sum_z += exp(d);
-            sum_s += d * exp(d);
-        }
-        const cdp_certainty c = cdp_certainty_of(z, VOCAB);
-        assert_int_equal(c.argmax, at);
-        assert_true(fabs(c.nats - (log(sum_z) - sum_s / sum_z)) < 1e-6);
-        assert_true(fabs(c.top - 1 / sum_z) < 1e-6);
-        z[at] = was;
-    }
-    free(z);
-}
-
-/* Of the k largest alone: worked out by hand. With p = 1/2, 1/4, 1/4 the entropy is 3/2 ln 2. */
-static void test_entropy_of_the_largest(void **state) {
-    (void)state;
-    const float ln2 = 0.69314718f, inf = INFINITY;
-    const double nat = 0.69314718055994531;
-    const struct {
-        float logits[5];
-        int n, k;
-        double nats, share;
-    } cases[] = {
-        {{0, 5, 5, -3, 5}, 5, 2, nat, 1}, /* of three equal ones it does not matter which */
-        {{0, 5, 5, -3, 5}, 5, 3, 1.0986122886681098, 1},
-        {{-9, 0, ln2, -8, 0}, 5, 3, 1.5 * nat, 0.94639463035718607},
-        {{ln2, 0, -9, 0, -8}, 5, 3, 1.5 * nat, 0.94639463035718607},      /* the largest ones first */
-        {{-9, -8, 0, 0, ln2}, 5, 3, 1.5 * nat, 0.94639463035718607},      /* and last */
-        {{0, ln2, -inf}, 3, 2, 0.63651416829481289, 0.91829583405448951}, /* p = 2/3, 1/3 */
-        {{7, -inf, -inf, -inf}, 4, 3, 0, 0},                              /* masked ones add nothing */
-        {{0, 0, 0, 0}, 4, 4, 2 * nat, 1},                                 /* all of them */
-        {{3, 1, 2}, 3, 1, 0, (double)NAN},
-        {{1, 2, 3, (float)NAN}, 4, 2, (double)NAN, (double)NAN}, /* also one that is not among them */
-        {{inf, 2, 3}, 3, 2, (double)NAN, (double)NAN},
-        {{-inf, -inf}, 2, 2, (double)NAN, (double)NAN},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        float room[5];
-        const double got = cdp_nats_of_top(cases[i].logits, cases[i].n, cases[i].k, room),
-                     share = cdp_nats_normalised(got, cases[i].k);
-        if (isnan(cases[i].nats) ? !isnan(got) : !(fabs(got - cases[i].nats) < 1e-6))
-            fail_msg("case %zu: %.9g nats, expected %.9g", i, got, cases[i].nats);
-        if (isnan(cases[i].share) ? !isnan(share) : !(fabs(share - cases[i].share) < 1e-6))
-            fail_msg("case %zu: share %.9g, expected %.9g", i, share, cases[i].share);
-    }
-}
-
-static int larger_first(const void *a, const void *b) {
-    const float x = *(const float *)a, y = *(const float *)b;
-    return (x < y) - (x > y);
-}
-
-/* Any order of the logits, many of them equal, any k: that of the sorted row's first k. */
-static void test_entropy_of_the_largest_of_many(void **state) {
-    (void)state;
-    enum { MOST = 3000 };
-    float *z = calloc(MOST, sizeof *z), *sorted = calloc(MOST, sizeof *z), *room = calloc(MOST, sizeof *z);
-    test_random r = {11};
-    for (int round = 0; round < 60; round++) {
-        const int n = 1 + test_random_below(&r, MOST),
-                  k = 1 + test_random_below(&r, round % 2 || n < 50 ? n : 50);
-        for (int i = 0; i < n; i++)
-            sorted[i] = z[i] = (float)test_random_below(&r, 500) / 50.0f - 5;
-        qsort(sorted, (size_t)n, sizeof *sorted, larger_first);
-        const double want = cdp_certainty_of(sorted, k).nats;
-        assert_true(fabs(cdp_nats_of_top(z, n, k, room) - want) < 1e-5);
-    }
-    free(room);
-    free(sorted);
-    free(z);
-}
-
-/* DoLa ----------------------------------------------------------------------------------------------------
- */
-
-static void check_candidates(const cJSON *line, int number, void *of) {
-    char word[256] = "";
-    (void)of;
-    const cJSON *layers = golden_get(line, "layers"), *item;
-    if (cJSON_IsString(layers))
-        snprintf(word, sizeof word, "%s", layers->valuestring);
-    cJSON_ArrayForEach(item, layers)
-        snprintf(word + strlen(word), sizeof word - strlen(word), "%s%d", *word ? "," : "", item->valueint);
-    cdp_tap_set got, want = {0};
-    const cdp_status st =
-        cdp_dola_candidates(&got, *word ? word : "999", golden_get(line, "n_layers")->valueint,
-                            cJSON_IsTrue(golden_get(line, "tied")));
-    cJSON_ArrayForEach(item, golden_get(line, "candidates")) cdp_taps_add(&want, item->valueint);
-    if (memcmp(&got, &want, sizeof got) != 0)
-        fail_msg("line %d: other candidates for %s", number, word);
-    assert_int_equal(st, cdp_taps_count(&want, 0, CDP_MAX_STATES) > 0 ? CDP_OK : CDP_USAGE);
-    cdp_error_clear();
-}
-
-static void test_candidates(void **state) {
-    (void)state;
-    cdp_tap_set set;
-    assert_true(golden_lines(DATA("dola_layers.jsonl"), check_candidates, NULL) == 150);
-    static const char *const wrong[] = {"", "lows", "1,", ",1", "1,,2", "-1", "1 ,2", "1;2", "0x2", "+1"};
-    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
-        assert_int_equal(cdp_dola_candidates(&set, wrong[i], 30, false), CDP_USAGE);
-        cdp_error_clear();
-    }
-    assert_int_equal(cdp_dola_candidates(&set, "low", 3, true), CDP_USAGE); /* crashes elsewhere */
-    assert_non_null(strstr(cdp_error_message(), "3 layers with a tied head"));
-    cdp_error_clear();
-}
-
-/* A choice that is fed a golden step, rows from the last state down. */
-static void check_step(const cJSON *line, int number, void *of) {
-    int n, ask = CDP_ASK_NOTHING;
-    (void)of;
-    const cJSON *early = golden_get(line, "early"), *js = golden_get(line, "js");
-    const int n_layers = cJSON_GetArraySize(early);
-    float *final = floats_of(golden_get(line, "final"), &n);
-    cdp_decoding decoding = {
-        .kind = CDP_DECODING_DOLA,
-        .n_layers = n_layers,
-        .vocab = n,
-        .n_taps = n_layers,
-        .js = strcmp(golden_get(line, "js_form")->valuestring, "hf") == 0 ? CDP_DOLA_JS_HF : CDP_DOLA_JS_TRUE,
-        .relative_top = golden_get(line, "relative_top")->valuedouble};
-    cdp_choice *choice;
-    assert_int_equal(cdp_choice_open(&choice, &decoding, 0, "", 1, true), CDP_OK);
-    cdp_choice_state(choice, 1, n_layers, final, NULL, &ask);
-    for (int state = n_layers - 1; state >= 0; state--) {
-        int width;
-        float *row = floats_of(cJSON_GetArrayItem(early, state), &width);
-        assert_int_equal(width, n);
-        if (cJSON_GetArraySize(js) > 0) {
-            const double got = cdp_dola_divergence(final, row, n, decoding.js),
-                         want = cJSON_GetArrayItem(js, state)->valuedouble;
-            if (!(fabs(got - want) <= 1e-9 * (1 + want)))
-                fail_msg("line %d: divergence of %d is %.12g, expected %.12g", number, state, got, want);
-        }
-        cdp_choice_state(choice, 1, state, row, NULL, &ask);
-        free(row);
-    }
-    assert_int_equal(ask, CDP_ASK_NOTHING);
-    const float *scores = cdp_choice_row(choice);
-    assert_int_equal(cdp_choice_log(choice)->selected[0], golden_get(line, "layer")->valueint);
-    int best = 0, n_kept = 0;
-    for (int v = 0; v < n; v++) {
-        best = scores[v] > scores[best] ? v : best;
-        if (isinf(scores[v]))
-            continue;
-        assert_int_equal(v, cJSON_GetArrayItem(golden_get(line, "kept"), n_kept)->valueint);
-        const double want = cJSON_GetArrayItem(golden_get(line, "scores"), n_kept++)->valuedouble;
-        assert_true(fabs((double)scores[v] - want) < 1e-5 * (1 + fabs(want)));
-    }
-    assert_int_equal(n_kept, cJSON_GetArraySize(golden_get(line, "kept")));
-    assert_int_equal(best, golden_get(line, "token")->valueint);
-    cdp_choice_close(choice);
-    free(final);
-}
-
-static void test_dola_steps(void **state) {
-    (void)state;
-    assert_true(golden_lines(DATA("dola_step.jsonl"), check_step, NULL) == 42);
-}
-
-/* Of candidates that differ equally much the lowest is taken, though it comes last. */
-static void test_equal_candidates(void **state) {
-    (void)state;
-    static const float final[3] = {2, 0, 1}, early[3] = {0, 1, 0};
-    const cdp_decoding decoding = {
-        .kind = CDP_DECODING_DOLA, .n_layers = 6, .vocab = 3, .n_taps = 3, .relative_top = 0.1};
-    cdp_choice *choice;
-    int ask = CDP_ASK_NOTHING;
-    assert_int_equal(cdp_choice_open(&choice, &decoding, 0, "", 1, false), CDP_OK);
-    cdp_choice_state(choice, 1, 6, final, NULL, &ask);
-    for (int state_number = 5; state_number > 0; state_number -= 2)
-        cdp_choice_state(choice, 1, state_number, early, NULL, &ask);
-    cdp_choice_row(choice);
-    assert_int_equal(cdp_choice_log(choice)->selected[0], 1);
-    cdp_choice_close(choice);
 }
 
 /* How a choice asks ------------------------------------------------------------------------------------ */
@@ -489,13 +257,6 @@ int main(void) {
         cmocka_unit_test(test_selection),
         cmocka_unit_test(test_known_walks),
         cmocka_unit_test(test_methods),
-        cmocka_unit_test(test_entropy),
-        cmocka_unit_test(test_entropy_of_a_real_vocabulary),
-        cmocka_unit_test(test_entropy_of_the_largest),
-        cmocka_unit_test(test_entropy_of_the_largest_of_many),
-        cmocka_unit_test(test_candidates),
-        cmocka_unit_test(test_dola_steps),
-        cmocka_unit_test(test_equal_candidates),
         cmocka_unit_test(test_choice_asks),
         cmocka_unit_test(test_choice_by_the_likeliest),
         cmocka_unit_test(test_settled_taps),

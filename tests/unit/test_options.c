@@ -92,26 +92,6 @@ static void test_rows(void **state) {
     }
 }
 
-/* What a value may be stands whole in the help of each command that takes it. */
-static void test_help_is_whole(void **state) {
-    (void)state;
-    for (int command = 0; command < CDP_N_COMMANDS; command++) {
-        char *text = NULL;
-        size_t n = 0;
-        FILE *to = open_memstream(&text, &n);
-        cdp_options_print_help(to, (cdp_command)command);
-        fclose(to);
-        for (int i = 0; i < cdp_n_option_rows; i++) {
-            const option_row *row = &cdp_option_rows[i];
-            char line[256];
-            snprintf(line, sizeof line, "  --%s %s", row->name, row->metavar != NULL ? row->metavar : "");
-            if (strstr(text, line) == NULL && row->metavar != NULL && (row->commands >> command & 1u) != 0)
-                fail_msg("the help of command %d has no line \"%s\"", command, line);
-        }
-        free(text);
-    }
-}
-
 static void test_values(void **state) {
     (void)state;
     assert_int_equal(parse("--model", "m", "--ctx=12", "--top_p", "0.5", "--dtype", "bfloat16",
@@ -392,11 +372,9 @@ int main(void) {
         unsetenv(name);
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),     cmocka_unit_test(test_help_is_whole),
-        cmocka_unit_test(test_values),   cmocka_unit_test(test_special),
-        cmocka_unit_test(test_ranges),   cmocka_unit_test(test_variables),
-        cmocka_unit_test(test_priority), cmocka_unit_test(test_advice),
-        cmocka_unit_test(test_pack),
+        cmocka_unit_test(test_rows),   cmocka_unit_test(test_values),    cmocka_unit_test(test_special),
+        cmocka_unit_test(test_ranges), cmocka_unit_test(test_variables), cmocka_unit_test(test_priority),
+        cmocka_unit_test(test_advice), cmocka_unit_test(test_pack),
     };
     give_batch_files();
     return cmocka_run_group_tests(tests, NULL, NULL);
