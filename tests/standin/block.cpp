@@ -8,12 +8,11 @@
  * others. So what holds only because threads happen to run side by side breaks in one order or another.
  */
 #include <algorithm>
-#include <boost/context/detail/fcontext.hpp>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <vector>
 
-#include "tests/standin/inside.h"
+#include "tests/standin/block.h"
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
@@ -23,72 +22,13 @@
 namespace fc = boost::context::detail;
 
 standin_place standin_now;
+standin_machine standin_running;
 
 namespace {
 
-enum {
-    WARP = 32,
-    MAX_THREADS = 1024,
-    MAX_WARPS = MAX_THREADS / WARP,
-    STACK_BYTES = 128 * 1024,
-    POISON = 0xFF,
-    PARTS = 16 /* barriers of a block, of which 0 is __syncthreads() */
-};
+enum { STACK_BYTES = 128 * 1024, POISON = 0xFF };
 
-struct copy_later {
-    void *to;
-    const void *from;
-    size_t n_bytes;
-};
-
-enum thread_state { READY, AT_BARRIER, AT_PART, AT_MEETING, LEFT };
-
-/* A stack. It runs one thread after another; a thread that has to wait keeps it until it has left. */
-struct fiber {
-    fc::fcontext_t context = nullptr;
-    char *stack = nullptr;
-    void *fake_stack = nullptr;
-};
-
-struct thread {
-    fiber *on = nullptr; /* NULL: not started */
-    thread_state state = LEFT;
-    uint3 index = {};
-    /* where it waits */
-    const char *what = "", *file = "";
-    int line = 0;
-    unsigned mask = 0; /* or the number and the threads of a part's barrier */
-    const void *in = nullptr;
-    void *out = nullptr;
-    int extra = 0;
-    std::vector<copy_later> copies;
-    std::vector<size_t> groups; /* copies before the end of each committed group */
-};
-
-struct warp {
-    unsigned ready = 0;   /* by place in the order */
-    unsigned waiting = 0; /* by lane, at a meeting */
-    unsigned left = 0;    /* by lane: done, or never there */
-};
-
-/* The grid that runs now; the worker thread alone touches it. */
-struct machine {
-    std::vector<fiber> fibers;
-    std::vector<fiber *> free;
-    fiber home;        /* the worker thread's own stack */
-    fiber *on = &home; /* what runs now */
-    size_t home_bytes = 0;
-    std::vector<thread> threads;
-    std::vector<warp> warps;
-    const standin_launch *launch = nullptr;
-    int n_threads = 0, n_live = 0, n_at_barrier = 0, n_at_part[PARTS] = {};
-    int current = -1, warp_cursor = 0;
-    int lane_at[WARP] = {}, place_of[WARP] = {};
-    int warp_at[MAX_WARPS] = {};
-    bool has_waited = false, has_failed = false;
-    standin_order order = STANDIN_ASCENDING;
-    uint64_t seed = 1;
-} m;
+standin_machine &m = standin_running;
 
 void *dynamic_shared = nullptr;
 
@@ -110,15 +50,15 @@ template <typename T> void put_in_order(T *list, int n, uint64_t *random) {
 
 /* ---- switching ---- */
 
-void jump(fiber *to) {
-    fiber *const from = m.on;
+void jump(standin_fiber *to) {
+    standin_fiber *const from = m.on;
     m.on = to;
 #ifdef __SANITIZE_ADDRESS__
     __sanitizer_start_switch_fiber(&from->fake_stack, to->stack,
                                    to == &m.home ? m.home_bytes : (size_t)STACK_BYTES);
 #endif
     const fc::transfer_t back = fc::jump_fcontext(to->context, from);
-    static_cast<fiber *>(back.data)->context = back.fctx;
+    static_cast<standin_fiber *>(back.data)->context = back.fctx;
 #ifdef __SANITIZE_ADDRESS__
     __sanitizer_finish_switch_fiber(from->fake_stack, nullptr, nullptr);
 #endif
@@ -135,7 +75,7 @@ void go_to(int t) {
         jump(&m.home);
         return;
     }
-    thread *const next = &m.threads[(size_t)t];
+    standin_thread *const next = &m.threads[(size_t)t];
     if (next->on == nullptr) {
         next->on = m.free.back();
         m.free.pop_back();
@@ -155,35 +95,10 @@ int next_ready() {
     return -1;
 }
 
-void set_ready(int thread, bool is_ready) {
-    unsigned *const ready = &m.warps[(size_t)(thread / WARP)].ready;
-    const unsigned bit = 1u << m.place_of[thread % WARP];
-    *ready = is_ready ? *ready | bit : *ready & ~bit;
-}
-
-/* This thread cannot go on: let another one. */
-void leave() {
-    const int to = next_ready();
-    if (to != m.current)
-        go_to(to);
-}
-
-/* End the whole grid from inside a fiber. Never returns. */
-void give_up() {
-    m.has_failed = true;
-    jump(&m.home);
-    abort(); /* an abandoned fiber is never entered again */
-}
-
-void name_place(char *out, size_t n) {
-    snprintf(out, n, "%s, block (%u,%u,%u)", m.launch->name, standin_now.block.x, standin_now.block.y,
-             standin_now.block.z);
-}
-
 /* Thread t is done: those who wait at the barrier no longer wait for it. */
 void count_out(int t) {
     m.threads[(size_t)t].state = LEFT;
-    set_ready(t, false);
+    standin_set_ready(t, false);
     m.warps[(size_t)(t / WARP)].left |= 1u << (t % WARP);
     m.n_live--;
     if (m.n_live == 0 || m.n_at_barrier < m.n_live)
@@ -191,14 +106,14 @@ void count_out(int t) {
     for (int other = 0; other < m.n_threads; other++)
         if (m.threads[(size_t)other].state == AT_BARRIER) {
             m.threads[(size_t)other].state = READY;
-            set_ready(other, true);
+            standin_set_ready(other, true);
         }
     m.n_at_barrier = 0;
     m.warp_cursor = 0;
 }
 
 void fiber_main(fc::transfer_t came) {
-    static_cast<fiber *>(came.data)->context = came.fctx;
+    static_cast<standin_fiber *>(came.data)->context = came.fctx;
 #ifdef __SANITIZE_ADDRESS__
     const void *bottom = nullptr;
     size_t n_bytes = 0;
@@ -208,7 +123,7 @@ void fiber_main(fc::transfer_t came) {
         m.home_bytes = n_bytes;
     }
 #endif
-    fiber *const me = m.on;
+    standin_fiber *const me = m.on;
     for (;;) {
         m.launch->body();
         count_out(m.current);
@@ -230,7 +145,7 @@ void make_fibers() {
     m.threads.resize(MAX_THREADS);
     m.free.clear();
     m.on = &m.home;
-    m.warps.assign(MAX_WARPS, warp());
+    m.warps.assign(MAX_WARPS, standin_warp());
     static char *standin_stacks = nullptr; /* guard page below each; kept for the life of the process */
     const size_t step = STACK_BYTES + 4096;
     if (standin_stacks == nullptr) {
@@ -245,7 +160,7 @@ void make_fibers() {
     __asan_unpoison_memory_region(standin_stacks, MAX_THREADS * step);
 #endif
     for (size_t i = 0; i < MAX_THREADS; i++) {
-        fiber *const f = &m.fibers[i];
+        standin_fiber *const f = &m.fibers[i];
         f->stack = standin_stacks + i * step + 4096;
         f->context =
             fc::make_fcontext(f->stack + STACK_BYTES - (i * 7 % 61) * 64, STACK_BYTES - 4096, fiber_main);
@@ -262,7 +177,7 @@ void start_block() {
     std::fill(m.n_at_part, m.n_at_part + PARTS, 0);
     m.warp_cursor = 0;
     for (int t = 0; t < m.n_threads; t++) {
-        thread *const f = &m.threads[(size_t)t];
+        standin_thread *const f = &m.threads[(size_t)t];
         f->on = nullptr;
         f->state = READY;
         f->index = uint3{(unsigned)t % d.x, (unsigned)t / d.x % d.y, (unsigned)t / (d.x * d.y)};
@@ -272,7 +187,7 @@ void start_block() {
     for (int w = 0; w * WARP < m.n_threads; w++) {
         const int n = std::min<int>(WARP, m.n_threads - w * WARP);
         const unsigned there = n == WARP ? 0xffffffffu : (1u << n) - 1;
-        m.warps[(size_t)w] = warp();
+        m.warps[(size_t)w] = standin_warp();
         m.warps[(size_t)w].left = ~there;
         for (int lane = 0; lane < n; lane++)
             m.warps[(size_t)w].ready |= 1u << m.place_of[lane];
@@ -282,16 +197,16 @@ void start_block() {
 /* Nobody can go on and not all are done: say who waits where. */
 void report_stuck() {
     char place[256];
-    name_place(place, sizeof place);
+    standin_name_place(place, sizeof place);
     std::string text;
     std::vector<bool> is_told((size_t)m.n_threads);
     for (int t = 0; t < m.n_threads; t++) {
-        const thread &f = m.threads[(size_t)t];
+        const standin_thread &f = m.threads[(size_t)t];
         if (is_told[(size_t)t] || f.state == LEFT)
             continue;
         int n = 0;
         for (int u = t; u < m.n_threads; u++) {
-            const thread &g = m.threads[(size_t)u];
+            const standin_thread &g = m.threads[(size_t)u];
             if (g.state == f.state && g.line == f.line && g.mask == f.mask && g.what == f.what) {
                 is_told[(size_t)u] = true;
                 n++;
@@ -331,6 +246,23 @@ void choose_order(uint64_t *random) {
 }
 
 } // namespace
+
+void standin_leave(void) {
+    const int to = next_ready();
+    if (to != m.current)
+        go_to(to);
+}
+
+void standin_give_up(void) {
+    m.has_failed = true;
+    jump(&m.home);
+    abort(); /* an abandoned fiber is never entered again */
+}
+
+void standin_name_place(char *out, size_t n_bytes) {
+    snprintf(out, n_bytes, "%s, block (%u,%u,%u)", m.launch->name, standin_now.block.x, standin_now.block.y,
+             standin_now.block.z);
+}
 
 void standin_set_block_order(standin_order order, uint64_t seed) {
     m.order = order;
@@ -378,187 +310,6 @@ bool standin_run_grid(const standin_launch &launch) {
     return is_good;
 }
 
-/* ---- meetings ---- */
-
-int standin_lane(void) {
-    return m.current % WARP;
-}
-
 void *standin_dynamic_shared(void) {
     return dynamic_shared;
-}
-
-void standin_block_meet(const char *file, int line) {
-    const int me = m.current;
-    thread *const f = &m.threads[(size_t)me];
-    standin_counted.meetings++;
-    f->what = "__syncthreads", f->file = file, f->line = line, f->mask = 0xffffffffu;
-    f->state = AT_BARRIER;
-    set_ready(me, false);
-    if (++m.n_at_barrier == m.n_live) {
-        for (int t = 0; t < m.n_threads; t++) {
-            thread *const other = &m.threads[(size_t)t];
-            if (other->state != AT_BARRIER)
-                continue;
-            if (other->line != line || other->file != file) {
-                char place[256];
-                name_place(place, sizeof place);
-                standin_report("%s:%d: %s: thread %d is at this barrier, thread %d at that of line %d", file,
-                               line, place, me, t, other->line);
-                give_up();
-            }
-            other->state = READY;
-            set_ready(t, true);
-        }
-        m.n_at_barrier = 0;
-        m.warp_cursor = 0;
-    }
-    leave();
-}
-
-void standin_part_meet(int number, int n_threads, const char *file, int line) {
-    const int me = m.current;
-    thread *const f = &m.threads[(size_t)me];
-    char place[256];
-    name_place(place, sizeof place);
-    standin_counted.meetings++;
-    if (number < 1 || number >= PARTS || n_threads < WARP || n_threads % WARP != 0 ||
-        n_threads > m.n_threads) {
-        standin_report("%s:%d: %s, thread %d: barrier %d for %d threads", file, line, place, me, number,
-                       n_threads);
-        give_up();
-    }
-    f->what = "ptx_part_sync", f->file = file, f->line = line;
-    f->mask = (unsigned)number << 16 | (unsigned)n_threads;
-    f->state = AT_PART;
-    set_ready(me, false);
-    if (++m.n_at_part[number] == n_threads) {
-        for (int t = 0; t < m.n_threads; t++) {
-            thread *const other = &m.threads[(size_t)t];
-            if (other->state != AT_PART || (other->mask >> 16) != (unsigned)number)
-                continue;
-            if (other->mask != f->mask || other->line != line || other->file != file) {
-                standin_report("%s:%d: %s: thread %d is at barrier %d, thread %d at that of line %d", file,
-                               line, place, me, number, t, other->line);
-                give_up();
-            }
-            other->state = READY;
-            set_ready(t, true);
-        }
-        m.n_at_part[number] = 0;
-        m.warp_cursor = 0;
-    }
-    leave();
-}
-
-static void refuse_mask(const char *what, unsigned mask, unsigned wrong, const char *why, const char *file,
-                        int line) {
-    char place[256];
-    name_place(place, sizeof place);
-    standin_report("%s:%d: %s: %s with mask %08x, thread %d: lanes %08x %s", file, line, place, what, mask,
-                   m.current, wrong, why);
-    give_up();
-}
-
-void standin_warp_meet(const char *what, unsigned mask, const void *in, void *out, int extra, size_t n_bytes,
-                       standin_combine *combine, const char *file, int line) {
-    const int me = m.current, lane = me % WARP, base = me - lane;
-    warp *const w = &m.warps[(size_t)(me / WARP)];
-    thread *const f = &m.threads[(size_t)me];
-    standin_counted.meetings++;
-    if ((mask >> lane & 1) == 0)
-        refuse_mask(what, mask, 1u << lane, "call it without being named", file, line);
-    if ((w->left & mask) != 0)
-        refuse_mask(what, mask, w->left & mask, "are named but have left the kernel", file, line);
-    f->what = what, f->file = file, f->line = line, f->mask = mask;
-    f->in = in, f->out = out, f->extra = extra;
-    f->state = AT_MEETING;
-    set_ready(me, false);
-    w->waiting |= 1u << lane;
-    if ((w->waiting & mask) == mask) {
-        const void *ins[WARP];
-        void *outs[WARP];
-        int extras[WARP];
-        if (mask != 0xffffffffu)
-            for (int l = 0; l < WARP; l++)
-                ins[l] = nullptr, outs[l] = nullptr, extras[l] = 0;
-        for (unsigned rest = mask; rest != 0; rest &= rest - 1) {
-            const int l = __builtin_ctz(rest);
-            const thread &other = m.threads[(size_t)(base + l)];
-            /* One place in the source is one text in memory. */
-            if (other.mask != mask || other.line != line || other.what != what || other.file != file)
-                refuse_mask(what, mask, 1u << l, "wait elsewhere or with another mask", file, line);
-            ins[l] = other.in, outs[l] = other.out, extras[l] = other.extra;
-            if (combine == standin_combine_shuffle && (mask >> (extras[l] & 31) & 1) == 0)
-                refuse_mask(what, mask, 1u << l, "read from a lane that is not named", file, line);
-        }
-        if (combine != nullptr)
-            combine(ins, outs, extras, n_bytes);
-        for (unsigned rest = mask; rest != 0; rest &= rest - 1) {
-            const int l = __builtin_ctz(rest);
-            m.threads[(size_t)(base + l)].state = READY;
-            set_ready(base + l, true);
-        }
-        w->waiting &= ~mask;
-    }
-    leave();
-}
-
-void standin_combine_shuffle(const void *const in[32], void *const out[32], const int from[32],
-                             size_t n_bytes) {
-    for (int lane = 0; lane < WARP; lane++)
-        if (out[lane] != nullptr)
-            memcpy(out[lane], in[from[lane] & 31], n_bytes);
-}
-
-void standin_combine_ballot(const void *const in[32], void *const out[32], const int[32], size_t) {
-    unsigned votes = 0;
-    for (int lane = 0; lane < WARP; lane++)
-        if (in[lane] != nullptr && *static_cast<const int *>(in[lane]) != 0)
-            votes |= 1u << lane;
-    for (int lane = 0; lane < WARP; lane++)
-        if (out[lane] != nullptr)
-            *static_cast<unsigned *>(out[lane]) = votes;
-}
-
-void standin_misaligned(const void *address, size_t alignment, const char *file, int line) {
-    char place[256];
-    name_place(place, sizeof place);
-    standin_report("%s:%d: %s, thread %d: address %p is no multiple of %zu", file, line, place, m.current,
-                   address, alignment);
-    give_up();
-}
-
-/* ---- copies that are done at the wait ---- */
-
-void standin_copy_later(void *to_shared, const void *from_global, size_t n_bytes) {
-    m.threads[(size_t)m.current].copies.push_back({to_shared, from_global, n_bytes});
-}
-
-void standin_copy_commit(void) {
-    thread *const f = &m.threads[(size_t)m.current];
-    f->groups.push_back(f->copies.size());
-}
-
-void standin_copy_wait(int n_newest_left) {
-    thread *const f = &m.threads[(size_t)m.current];
-    const size_t keep = (size_t)n_newest_left;
-    if (f->groups.size() <= keep)
-        return;
-    const size_t n_groups = f->groups.size() - keep, n_copies = f->groups[n_groups - 1];
-    for (size_t i = 0; i < n_copies; i++) {
-        const copy_later &c = f->copies[i];
-        if (c.from != nullptr)
-            memcpy(c.to, c.from, c.n_bytes);
-        else
-            memset(c.to, 0, c.n_bytes);
-    }
-    f->copies.erase(f->copies.begin(), f->copies.begin() + (long)n_copies);
-    f->groups.erase(f->groups.begin(), f->groups.begin() + (long)n_groups);
-    for (size_t &end : f->groups)
-        end -= n_copies;
-}
-
-void standin_wait_previous(void) {
-    m.has_waited = true;
 }

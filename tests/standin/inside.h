@@ -61,8 +61,8 @@ cudaError_t standin_queue_work(cudaStream_t stream, const char *name, standin_wo
 void standin_wait_all(void);
 cudaError_t standin_sticky(void);
 void standin_make_sticky(cudaError_t code);
-/* cudaErrorStreamCaptureUnsupported while a capture forbids calls that could synchronise, else cudaSuccess.
- */
+/* capture.cpp: cudaErrorStreamCaptureUnsupported while a capture forbids calls that could synchronise, else
+ * cudaSuccess. */
 cudaError_t standin_forbidden_in_capture(void);
 
 /* ---- report.cpp ---- */

@@ -1,8 +1,11 @@
-/* tests/standin/queues.h - streams, events and graphs as cudart.cpp drives them. Calls return cudaSuccess or
- * what the runtime would. The opaque types of the CUDA headers are these structs. */
+/* tests/standin/queues.h - streams, events and graphs as the calls of the runtime drive them. Calls return
+ * cudaSuccess or what the runtime would. The opaque types of the CUDA headers are these structs. */
 #pragma once
 
+#include <condition_variable>
+#include <deque>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <thread>
 #include <vector>
@@ -45,6 +48,46 @@ struct CUevent_st {
     standin_capture *capture = nullptr;
     void *recorded_in = nullptr;
 };
+
+/* One thing in a stream's queue. */
+struct standin_operation {
+    uint64_t ticket = 0;
+    double queued_ms = 0;
+    std::string name;
+    standin_work work; /* else: */
+    std::shared_ptr<standin_mark> record, wait;
+    double poll_ms = 0; /* not before */
+};
+
+struct CUstream_st {
+    int gpu = 0;
+    bool is_null = false, is_blocking = false, is_running = false;
+    std::deque<standin_operation> queue;
+    uint64_t wanted = 0; /* tickets up to here somebody asked for */
+    standin_capture *capture = nullptr;
+};
+
+/* All queues. */
+struct standin_state {
+    std::mutex lock;
+    std::condition_variable work_came, work_went;
+    std::vector<CUstream_st *> streams;
+    std::vector<CUstream_st *> null_streams; /* by visible GPU */
+    uint64_t last_ticket = 0;
+    uint64_t random = 1;
+    standin_order order = STANDIN_ASCENDING;
+    int late_ms = 1;
+    std::vector<std::unique_ptr<standin_capture>> ended;
+    cudaError_t sticky = cudaSuccess;
+};
+
+standin_state &standin_all(void);
+/* The stream that a handle of the product means. */
+CUstream_st *standin_real(cudaStream_t stream);
+/* Ask for everything of a stream up to a ticket, and for what that has to wait for. The lock is held. */
+void standin_want(standin_state *s, CUstream_st *stream, uint64_t ticket);
+/* The lock is held. */
+void standin_add(standin_state *s, CUstream_st *stream, standin_operation op);
 
 cudaStream_t standin_stream_open(bool is_blocking);
 void standin_stream_close(cudaStream_t stream);

@@ -1,6 +1,6 @@
 /* tests/standin/standin.h - a GPU made of the CPU: what tests and the other stand-ins ask of it.
  *
- * The product calls the CUDA runtime and cuBLASLt as ever; cudart.cpp and cublaslt.cpp answer. Behind them:
+ * The product calls the CUDA runtime and cuBLASLt as ever; cudart*.cpp and cublaslt.cpp answer. Behind them:
  *
  *     host threads    enqueue(stream, work) ...   query(event)? query(event)?
  *     worker thread                 late, in any legal order: [work] [work] [event]

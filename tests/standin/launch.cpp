@@ -1,0 +1,50 @@
+/* tests/standin/launch.cpp - how a kernel starts: what the driver would refuse, and what is queued. */
+#include "tests/standin/cudart.h"
+
+extern "C" cudaError_t cudaFuncSetAttribute(const void *function, cudaFuncAttribute attribute, int value) {
+    CONTEXT_OR_RETURN();
+    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize)
+        return cudaSuccess;
+    if (value < 0 || (size_t)value + standin_shared_bytes(function) > STANDIN_OPTIN_SHARED)
+        return standin_note(cudaErrorInvalidValue);
+    return cudaSuccess;
+}
+
+/* What the driver would refuse before anything runs. */
+static const char *refusal(const standin_launch &l) {
+    const uint64_t threads = (uint64_t)l.block.x * l.block.y * l.block.z;
+    const size_t fixed = standin_shared_bytes(l.kernel);
+    if (l.grid.x == 0 || l.grid.y == 0 || l.grid.z == 0 || threads == 0)
+        return "an empty grid or block";
+    if (threads > 1024 || l.block.x > 1024 || l.block.y > 1024 || l.block.z > 64)
+        return "more than 1024 threads a block, or 64 in z";
+    if (l.grid.x > 0x7FFFFFFFu || l.grid.y > 65535 || l.grid.z > 65535)
+        return "a grid larger than 2^31-1, 65535, 65535";
+    if (l.parameter_bytes > 4096)
+        return "more than 4096 bytes of parameters";
+    if (l.shared_bytes + fixed > STANDIN_OPTIN_SHARED)
+        return "more than 227 KiB of shared memory";
+    if (l.shared_bytes <= STANDIN_STATIC_SHARED && l.shared_bytes + fixed > STANDIN_STATIC_SHARED)
+        return "static and dynamic shared memory above 48 KiB together, which only a larger dynamic part "
+               "asks for";
+    return nullptr;
+}
+
+cudaError_t standin_enqueue_kernel(const standin_launch &launch, cudaStream_t stream) {
+    CONTEXT_OR_RETURN();
+    const char *const why = refusal(launch);
+    if (why != nullptr) {
+        standin_report("%s: launch refused: %s", launch.name, why);
+        return standin_note(cudaErrorInvalidConfiguration);
+    }
+    if (standin_fault_due("launch", "refused"))
+        return standin_note(cudaErrorLaunchOutOfResources);
+    const bool is_doomed = standin_fault_due("launch", "sticky");
+    return standin_note(standin_queue_work(stream, launch.name, [launch, is_doomed] {
+        standin_counted.launches++;
+        const double start = standin_now_ms();
+        const bool is_good = !is_doomed && standin_run_grid(launch);
+        standin_trace(launch, standin_now_ms() - start);
+        return is_good ? STANDIN_DONE : STANDIN_FAILED;
+    }));
+}
