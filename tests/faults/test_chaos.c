@@ -51,6 +51,7 @@ static int n_wanted = 10;
 static bool is_verbose;
 static test_random dice;
 static int tally[N_MEANS], codes[256], n_faults, n_jobs, n_runs, n_mpirun_hung;
+static bool has_crashed; /* this job: a second death by its own fault would rightly condemn a line */
 static char input[512];
 static cJSON *undisturbed;
 
@@ -99,6 +100,9 @@ static void draw_fault(hit *h) {
     static const char *const kinds[] = {"kill9", "segv",  "exit0", "exit3",
                                         "eio",   "enomem"}; /* a hang is evidence against its prompts */
     const char *point = points[test_random_below(&dice, 8)], *kind = kinds[test_random_below(&dice, 6)];
+    if (strcmp(kind, "segv") == 0 && has_crashed)
+        kind = "kill9";
+    has_crashed |= strcmp(kind, "segv") == 0;
     const bool is_file = strcmp(point, "write") == 0 || strcmp(point, "sync") == 0;
     snprintf(h->fault, sizeof h->fault, "CDPIPE_FAULT=%d:%s:%s:%d", is_file ? 0 : h->rank, point, kind,
              1 + test_random_below(&dice, is_file || strcmp(point, "step") == 0 ? 60 : 2));
@@ -134,7 +138,18 @@ static void fill_disk(const test_run *run, const hit *h, const char *part) {
         prlimit(pid, RLIMIT_FSIZE, &limit, NULL);
 }
 
-static void strike(test_run *run, const hit *h, const char *part) {
+/* A rank freezes, and then another dies. When the job is done the others may have left before: no process is
+ * there that could end the frozen one, which has nothing left to do but to leave, too. It wakes up again. */
+static void freeze_and_kill(const test_run *run, const hit *h, const char *out) {
+    const pid_t frozen = pid_of(run, h, h->rank);
+    send(frozen, SIGSTOP);
+    usleep(300000);
+    send(pid_of(run, h, h->other), SIGKILL);
+    if (access(out, F_OK) == 0)
+        send(frozen, SIGCONT);
+}
+
+static void strike(test_run *run, const hit *h, const char *out, const char *part) {
     switch (h->means) {
     case KILL_RANK:
     case TORN_TAIL:
@@ -153,9 +168,7 @@ static void strike(test_run *run, const hit *h, const char *part) {
         kill(run->pid, SIGUSR1);
         break;
     case STOP_RANK:
-        send(pid_of(run, h, h->rank), SIGSTOP);
-        usleep(300000);
-        send(pid_of(run, h, h->other), SIGKILL);
+        freeze_and_kill(run, h, out);
         break;
     case FULL_DISK:
         fill_disk(run, h, part);
@@ -243,7 +256,7 @@ static bool disturb(const char *out, const char *part) {
     test_run *run = start(&h, out);
     usleep((useconds_t)(h.moment_s * 1e6));
     const bool was_alive = kill(run->pid, 0) == 0 && access(out, F_OK) != 0;
-    strike(run, &h, part);
+    strike(run, &h, out, part);
     test_run_wait(run);
     n_runs++;
     n_faults += was_alive;
@@ -271,20 +284,30 @@ static void check_job(const char *out) {
     check_status(out, 0);
 }
 
+/* The same command with other options, if there is something to go on with. */
+static void check_refusal(const char *out, const char *part) {
+    if (batch_count(part) > 0)
+        batch_go(batch_open(1, 120, input, out), 65); /* --logits-hash is missing: noticed */
+}
+
+/* To the end, undisturbed; a job that is complete only loses what its last run may have left of its journal.
+ */
+static void finish(const char *out) {
+    test_run *run = batch_open(2, 120, input, out);
+    test_run_add(run, "--logits-hash", NULL);
+    batch_go(run, 0);
+}
+
 static void play_job(void) {
     char out[512], part[520];
     snprintf(out, sizeof out, "%s/job%d.jsonl", test_temp_dir(), n_jobs++);
     snprintf(part, sizeof part, "%s.part", out);
-    bool is_complete = false;
+    bool is_complete = has_crashed = false;
     for (int i = 0; !is_complete && i < MAX_RUNS_A_JOB && n_faults < n_wanted; i++)
         is_complete = disturb(out, part);
-    if (!is_complete)                                 /* undisturbed for once */
-        batch_go(batch_open(1, 120, input, out), 65); /* --logits-hash is missing: noticed */
-    if (!is_complete) {
-        test_run *run = batch_open(2, 120, input, out);
-        test_run_add(run, "--logits-hash", NULL);
-        batch_go(run, 0);
-    }
+    if (!is_complete)
+        check_refusal(out, part);
+    finish(out);
     check_job(out);
 }
 
