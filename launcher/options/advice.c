@@ -26,7 +26,7 @@ static int distance(const char *a, size_t n_a, const char *b) {
     return row[n_b];
 }
 
-/* --map for --device-map, --tokens for --max-new-tokens: the last words of a long name are near it. */
+/* --map for --device-map, --tokens for --max-new-tokens: as near as a slip of one letter. */
 static bool ends_with(const char *name, const char *given, size_t n) {
     const size_t n_name = strlen(name);
     return n > 1 && n_name > n && name[n_name - n - 1] == '-' && memcmp(name + n_name - n, given, n) == 0;
@@ -42,8 +42,10 @@ cdp_status cdp_option_unknown(const char *given, size_t n, cdp_command command) 
         const option_row *row = i < N_SPECIAL ? NULL : &cdp_option_rows[i - N_SPECIAL];
         const char *name = row == NULL ? special[i] : row->name;
         const bool is_foreign = row != NULL && !((row->commands >> command) & 1u);
-        const int edits = ends_with(name, given, n) ? 0 : distance(given, n, name);
-        const int d = 2 * edits + is_foreign; /* of two equally near, the one that works */
+        const bool is_tail = ends_with(name, given, n);
+        const int edits = is_tail ? 1 : distance(given, n, name);
+        /* Of equally near ones: no --help and its like, not the tail of a name, one that this command has. */
+        const int d = 4 * edits + 2 * (row == NULL) + is_tail + is_foreign;
         if (d < best) {
             best = d;
             nearest = name;
