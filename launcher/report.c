@@ -8,11 +8,13 @@
 
 #include "kernels/log.h"
 #include "launcher/advice.h"
+#include "launcher/visible.h"
 
 void cdp_report_start(const cdp_run *run) {
-    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    char visible[256];
     cdp_note("cdpipe: %d rank%s on %s, CUDA_VISIBLE_DEVICES %s", run->size, run->size == 1 ? "" : "s",
-             cdp_world_host(run->world), visible != NULL ? visible : "not set");
+             cdp_world_host(run->world),
+             cdp_visible_words(visible, sizeof visible, getenv("CUDA_VISIBLE_DEVICES")));
     cdp_note("model %s: %s, %d layers, %s, ctx %d, chunk %d, hidden as %s, road %s", run->options->model,
              run->card->model_type, run->card->n_layers, cdp_dtype_name(run->plan->run.dtype),
              run->plan->run.ctx, run->plan->run.chunk, cdp_dtype_name(cdp_hidden_dtype(&run->plan->run)),

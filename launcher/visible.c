@@ -1,5 +1,6 @@
 #include "launcher/visible.h"
 
+#include <stdio.h>
 #include <string.h>
 
 typedef enum entry_form { NUMBER, GPU_NAME, MIG_NAME, OTHER } entry_form;
@@ -59,12 +60,16 @@ static cdp_status check_looks(const char *text, entry e, entry first) {
     return CDP_OK;
 }
 
+static bool is_empty(const char *text) {
+    return text[strspn(text, blanks)] == '\0';
+}
+
 cdp_status cdp_visible_check(const char *text, int n_shown) {
     entry e, first = {0};
     int n = 0;
     if (text == NULL)
         return CDP_OK;
-    if (text[strspn(text, blanks)] == '\0')
+    if (is_empty(text))
         return cdp_fail(CDP_UNAVAILABLE,
                         "CUDA_VISIBLE_DEVICES is empty: no GPU visible (--device cpu works)");
     for (const char *at = text; take_entry(&at, &e); n++) {
@@ -77,4 +82,13 @@ cdp_status cdp_visible_check(const char *text, int n_shown) {
         if (n >= n_shown && (n == 0 || form_of(e) != MIG_NAME))
             return refuse(text, e, "does not exist; CUDA ignores it and all after it");
     return CDP_OK;
+}
+
+const char *cdp_visible_words(char *out, size_t n_bytes, const char *text) {
+    if (text == NULL)
+        return "not set";
+    if (!is_empty(text))
+        return cdp_escape(out, n_bytes, text, strlen(text));
+    snprintf(out, n_bytes, "\"%s\" (no GPU is visible)", text);
+    return out;
 }

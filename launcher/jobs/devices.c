@@ -108,9 +108,10 @@ static void print_cuda(void) {
 }
 
 static void print_banner(int n_gpus, const char *why) {
-    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    char visible[256];
     printf("GPU configuration\n");
-    printf("  CUDA_VISIBLE_DEVICES  %s\n", visible != NULL ? visible : "not set");
+    printf("  CUDA_VISIBLE_DEVICES  %s\n",
+           cdp_visible_words(visible, sizeof visible, getenv("CUDA_VISIBLE_DEVICES")));
     print_cuda();
     if (n_gpus > 0)
         printf("  GPU count             %d\n", n_gpus);

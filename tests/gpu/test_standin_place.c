@@ -245,6 +245,11 @@ static void devices_tells_what_is_there(void **state) {
     }
     cJSON_Delete(json);
     test_run_close(run);
+    run = make_run(1, "1G", "");
+    test_run_add(run, "devices", NULL);
+    test_run_go(run);
+    assert_non_null(strstr(run->out, "CUDA_VISIBLE_DEVICES  \"\" (no GPU is visible)\n"));
+    test_run_close(run);
     run = make_run(1, "none", NULL);
     test_run_add(run, "devices", NULL);
     test_run_go(run);

@@ -68,9 +68,25 @@ static void lists_that_cuda_cuts_name_the_entry(void **state) {
     cdp_error_clear();
 }
 
+static void what_lines_show(void **state) {
+    (void)state;
+    static const char *const cases[][2] = {
+        {NULL, "not set"},
+        {"", "\"\" (no GPU is visible)"},
+        {" ", "\" \" (no GPU is visible)"},
+        {"0,2", "0,2"},
+        {"0\n", "0\\x0A"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char words[64];
+        assert_string_equal(cdp_visible_words(words, sizeof words, cases[i][0]), cases[i][1]);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lists_that_work),
+        cmocka_unit_test(what_lines_show),
         cmocka_unit_test(lists_that_cuda_cuts_name_the_entry),
     };
     return cmocka_run_group_tests_name("visible", tests, NULL, NULL);
