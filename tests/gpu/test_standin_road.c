@@ -212,7 +212,9 @@ static void messages_lost_while_the_ring_runs_are_named(void **state) {
     }
     test_run_wait_all(runs, 3);
     for (int i = 0; i < 3; i++) {
-        if (runs[i]->exit_code != 70 || runs[i]->timed_out || strstr(runs[i]->err, cases[i].text) == NULL ||
+        /* mpirun may tell the code of a peer that lost the connection to the one that has spoken. */
+        const bool is_code = runs[i]->exit_code == 70 || runs[i]->exit_code == 69;
+        if (!is_code || runs[i]->timed_out || strstr(runs[i]->err, cases[i].text) == NULL ||
             strstr(runs[i]->err, " s and does not arrive: leaving with 70") == NULL)
             fail_msg("%s: exit code %d after %.1f s; stderr: %s", cases[i].fault, runs[i]->exit_code,
                      runs[i]->elapsed_s, runs[i]->err);
