@@ -1,9 +1,9 @@
+/* A run behind its start: the work, its reports, the end. */
 #include "launcher/run.h"
 
 #include <stdlib.h>
 
 #include "comm/watchdog.h"
-#include "launcher/start_up.h"
 
 static cdp_status drop_row(void *of, const cdp_home_logits *home, int *ask_out) {
     (void)of;
@@ -71,7 +71,7 @@ cdp_status cdp_run_job(cdp_run *run, cdp_options *options, cdp_world *world, con
     *run = (cdp_run){.options = options, .world = world, .stage_number = -1};
     run->rank = cdp_world_rank(world);
     run->size = cdp_world_size(world);
-    CDP_TRY(cdp_start_up(run, job));
+    CDP_TRY(cdp_run_start(run, job));
     const cdp_status st = work(run, job);
     if (run->is_alone)
         return st;

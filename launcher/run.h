@@ -1,9 +1,12 @@
 /* launcher/run.h - one run, the same on every rank: start up, work, report, close.
  *
- *     options, world --start_up.h--> a ring that is ready --the job on rank 0, steps on the others--> reports
+ *     options, world --> files -> devices -> text -> plan -> links -> memory -> weights -> ring
+ *                    --> the job on rank 0, steps on the others --> reports
  *
- * An end is agreed by all ranks like every phase of the start; only who knows of a fault of its own in the
- * middle of the work leaves alone.
+ * One start-up phase, one verdict: each ends in an agreement of all ranks (comm/world.h), so one rank never
+ * goes on alone, and a fault that one rank finds ends every rank with the same code after one line of rank 0.
+ * Rank 0 reads text and plans; the others take the plan from it. Idle ranks hold nothing and only agree. Who
+ * finds a fault of its own in the middle of the work leaves alone.
  */
 #pragma once
 
@@ -70,6 +73,11 @@ struct cdp_run {
     cdp_rank_report *reports; /* (size) */
     bool is_alone;            /* the failure is this rank's own: leave without waiting for anyone */
 };
+
+/* The start-up phases (run_start.c), with which cdp_run_job begins: they open what `run` owns, from its
+ * options and its world. What is open when a phase fails stays so, for cdp_run_close(). Collective; the same
+ * status on every rank. */
+cdp_status cdp_run_start(cdp_run *run, const cdp_job_spec *job);
 
 /* Open everything, run the job on rank 0 while the others serve, agree on the end. Collective. The status is
  * the same on every rank unless run->is_alone. */

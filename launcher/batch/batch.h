@@ -13,8 +13,8 @@
 #include "launcher/batch/output.h"
 #include "launcher/batch/progress.h"
 #include "launcher/batch/status_file.h"
-#include "launcher/jobs/completion.h"
-#include "launcher/jobs/prompt.h"
+#include "launcher/completion/completion.h"
+#include "launcher/completion/prompt.h"
 #include "launcher/template/chat.h"
 
 typedef struct cdp_batch cdp_batch;

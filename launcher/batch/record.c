@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "launcher/batch/record_openai.h"
-#include "launcher/jobs/layers.h"
+#include "launcher/completion/layers.h"
 #include "planner/json.h"
 
 static const cdp_json_limits limits = {1u << 30, 64u << 20, 64, false, CDP_BAD_DATA};

@@ -11,7 +11,7 @@
 
 #include "launcher/batch/ledger.h"
 #include "launcher/batch/line.h"
-#include "launcher/jobs/completion.h"
+#include "launcher/completion/completion.h"
 
 typedef struct cdp_record {
     char *text; /* with its newline; the caller frees it */

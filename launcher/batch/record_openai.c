@@ -4,7 +4,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "launcher/jobs/layers.h"
+#include "launcher/completion/layers.h"
 #include "planner/json.h"
 
 static void write_string(FILE *to, const char *text, size_t n) {

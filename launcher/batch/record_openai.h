@@ -2,7 +2,7 @@
 #pragma once
 
 #include "launcher/batch/line.h"
-#include "launcher/jobs/completion.h"
+#include "launcher/completion/completion.h"
 
 /* {"status_code": 200, "request_id": ..., "body": {completion or chat.completion}}; beside OpenAI's members a
  * choice has "token_ids" (completions) and, where layers were looked at, "decoding" and "selected_layers". */

@@ -1,8 +1,8 @@
 /* launcher/jobs/chat.h - what a chat knows, shared by its turns and its commands. */
 #pragma once
 
-#include "launcher/jobs/completion.h"
-#include "launcher/jobs/conversation.h"
+#include "launcher/completion/completion.h"
+#include "launcher/completion/conversation.h"
 #include "launcher/lines.h"
 #include "launcher/report.h"
 #include "launcher/template/chat.h"

@@ -3,10 +3,10 @@
 #include <string.h>
 
 #include "kernels/log.h"
-#include "launcher/jobs/completion.h"
+#include "launcher/completion/completion.h"
+#include "launcher/completion/layers.h"
+#include "launcher/completion/prompt.h"
 #include "launcher/jobs/jobs.h"
-#include "launcher/jobs/layers.h"
-#include "launcher/jobs/prompt.h"
 #include "launcher/report.h"
 #include "planner/json.h"
 

@@ -1,6 +1,6 @@
 /* launcher/jobs/jobs.h - one function a command. Each returns the status that becomes the exit code; its
- * message is in cdp_error_message. generate, score, bench and batch are collective over the world, the others
- * run alone. */
+ * message is in cdp_error_message. Those that take a run are collective over the world (devices too, where it
+ * has one); the others run alone. */
 #pragma once
 
 #include "launcher/run.h"

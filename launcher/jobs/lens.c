@@ -9,9 +9,9 @@
 #include <unistd.h>
 
 #include "kernels/log.h"
-#include "launcher/jobs/completion.h"
+#include "launcher/completion/completion.h"
+#include "launcher/completion/prompt.h"
 #include "launcher/jobs/jobs.h"
-#include "launcher/jobs/prompt.h"
 #include "launcher/report.h"
 #include "launcher/sample/entropy.h"
 #include "launcher/sample/logits_hash.h"

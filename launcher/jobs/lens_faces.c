@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "launcher/jobs/layers.h"
+#include "launcher/completion/layers.h"
 #include "launcher/jobs/lens.h"
 #include "launcher/sample/entropy.h"
 #include "planner/json.h"

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "launcher/completion/prompt.h"
 #include "launcher/jobs/jobs.h"
-#include "launcher/jobs/prompt.h"
 #include "launcher/report.h"
 #include "launcher/sample/layers.h"
 #include "launcher/sample/logits_hash.h"

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/jobs/completion.h"
+#include "launcher/completion/completion.h"
 #include "launcher/jobs/jobs.h"
 #include "launcher/template/chat.h"
 #include "planner/file.h"

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "launcher/completion/prompt.h"
 #include "launcher/jobs/jobs.h"
-#include "launcher/jobs/prompt.h"
 #include "launcher/text/buffer.h"
 #include "planner/json.h"
 

@@ -14,7 +14,7 @@
 #include <time.h>
 
 #include "comm/watchdog.h"
-#include "launcher/jobs/completion.h"
+#include "launcher/completion/completion.h"
 
 enum { N_WAYS = 7, N_BATCHES = 2, ROUNDS = 5, MAX_BATCH = 8, N_PROMPT = 8, N_NEW = 16 };
 

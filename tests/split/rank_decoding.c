@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "comm/watchdog.h"
-#include "launcher/jobs/completion.h"
+#include "launcher/completion/completion.h"
 #include "planner/json.h"
 
 enum { MAX_PLAYERS = 512, MAX_BATCH = 7, MAX_IDS = 128 };

@@ -1,4 +1,5 @@
-#include "launcher/start_up.h"
+/* The start-up phases of run.h, each with one verdict of all ranks. */
+#include "launcher/run.h"
 
 #include <malloc.h>
 #include <stdlib.h>
@@ -275,7 +276,7 @@ static cdp_status open_ring(cdp_run *run) {
     return CDP_OK;
 }
 
-cdp_status cdp_start_up(cdp_run *run, const cdp_job_spec *job) {
+cdp_status cdp_run_start(cdp_run *run, const cdp_job_spec *job) {
     cdp_place place;
     AGREE(run, read_files(run, job));
     AGREE(run, compare_files(run));

@@ -1,4 +1,5 @@
-/* launcher/jobs/prompt.h - the text a command works on: --prompt, --prompt-file, --prompt-ids or stdin. */
+/* launcher/completion/prompt.h - the text a command works on: --prompt, --prompt-file, --prompt-ids or
+ * stdin. */
 #pragma once
 
 #include "launcher/options/options.h"

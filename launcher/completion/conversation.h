@@ -1,4 +1,5 @@
-/* launcher/jobs/conversation.h - who said what: the messages of a chat, as a chat template wants them. */
+/* launcher/completion/conversation.h - who said what: the messages of a chat, as a chat template wants
+ * them. */
 #pragma once
 
 #include "kernels/status.h"

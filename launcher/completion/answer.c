@@ -1,4 +1,4 @@
-#include "launcher/jobs/answer.h"
+#include "launcher/completion/answer.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
-/* launcher/jobs/layers.h - what decoding saw in the layers, told: a line a token, a summary, fields
+/* launcher/completion/layers.h - what decoding saw in the layers, told: a line a token, a summary, fields
  * of --json. Of a completion with standard decoding nothing is said. */
 #pragma once
 
-#include "launcher/jobs/completion.h"
+#include "launcher/completion/completion.h"
 
 /* "# token 3: selected layer 4/7, entropy=0.1234 nats (0.1780 bits, 2.1% of the most), token='...'" */
 void cdp_layers_say_token(const cdp_completion *completion, int32_t token);

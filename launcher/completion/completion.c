@@ -1,4 +1,4 @@
-#include "launcher/jobs/completion.h"
+#include "launcher/completion/completion.h"
 
 #include <limits.h>
 #include <math.h>

@@ -1,4 +1,4 @@
-/* launcher/jobs/completion.h - the life of one completion: prompt ids in; tokens, text, figures out.
+/* launcher/completion/completion.h - the life of one completion: prompt ids in; tokens, text, figures out.
  *
  *     prompt ids --start--> engine --row of logits--> draw --token--> text, stop texts, eos --> ended
  *                              ^                        |
@@ -9,7 +9,7 @@
  */
 #pragma once
 
-#include "launcher/jobs/answer.h"
+#include "launcher/completion/answer.h"
 #include "launcher/run.h"
 #include "launcher/sample/decoding.h"
 #include "launcher/sample/sampler.h"

@@ -1,4 +1,4 @@
-#include "launcher/jobs/layers.h"
+#include "launcher/completion/layers.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "launcher/jobs/conversation.h"
+#include "launcher/completion/conversation.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-#include "launcher/jobs/prompt.h"
+#include "launcher/completion/prompt.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "kernels/log.h"
-#include "launcher/jobs/conversation.h"
+#include "launcher/completion/conversation.h"
 #include "planner/file.h"
 
 enum { MAX_PROMPT_BYTES = 64 << 20 };

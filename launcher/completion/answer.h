@@ -1,5 +1,5 @@
-/* launcher/jobs/answer.h - the text of an answer as it grows: whole characters leave at once, what could be
- * the beginning of a stop text is held back until it is known not to be. */
+/* launcher/completion/answer.h - the text of an answer as it grows: whole characters leave at once, what
+ * could be the beginning of a stop text is held back until it is known not to be. */
 #pragma once
 
 #include "launcher/text/tokenizer.h"
