@@ -67,6 +67,11 @@ set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON) # an MPI outside the system's folders
 if(CDPIPE_CUDA_VERSION)
   list(APPEND CMAKE_INSTALL_RPATH ${CUDAToolkit_LIBRARY_DIR})
 endif()
+if(CDPIPE_NCCL_VERSION) # which NCCL_HOME may have named
+  get_filename_component(nccl_folder ${NCCL_LIBRARY} DIRECTORY)
+  list(APPEND CMAKE_INSTALL_RPATH ${nccl_folder})
+  list(REMOVE_DUPLICATES CMAKE_INSTALL_RPATH)
+endif()
 
 function(cdpipe_say name version advice)
   if(version)

@@ -91,7 +91,9 @@ static ncclResult_t begin_comm(nccl_edge *e, ncclUniqueId id) {
     config.blocking = 0;
     config.maxCTAs = 2;
     config.cgaClusterSize = 0;
-    config.commName = e->name;
+#if NCCL_VERSION_CODE >= NCCL_VERSION(2, 28, 0)
+    config.commName = e->name; /* for its log; older headers have no such member */
+#endif
     return ncclCommInitRankConfig(&e->comm, 2, id, e->is_out ? 0 : 1, &config);
 }
 
