@@ -5,19 +5,20 @@
 
 enum { PLAIN_WARPS = 4 };
 
-/* A block = (split, KV head, row); a warp = one head of the group at a time, the part's keys 16 at once: a
- * lane scores half of one token's dimensions, then sums dimensions lane, lane + 32, ... (DIMS of them at
- * most). */
+/* A block = (row, KV head, split): a grid counts to 65535 in y and z, rows may be more. A warp = one head of
+ * the group at a time, the part's keys 16 at once: a lane scores half of one token's dimensions, then sums
+ * dimensions lane, lane + 32, ... (DIMS of them at most). */
 template <int DIMS> __global__ static void attend_plain_kernel(const attend_args a) {
     __shared__ int flag;
     ptx_wait_previous();
     ptx_launch_next();
-    const int row = blockIdx.z, kv_head = blockIdx.y, warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
+    const int row = blockIdx.x, kv_head = blockIdx.y, split = blockIdx.z, warp = threadIdx.x / LANES,
+              lane = threadIdx.x % LANES;
     const int slot = a.slot[row], position = a.position[row], d = a.kv.head_dim,
               token = lane % CDP_BLOCK_TOKENS;
     if (slot < 0)
         return;
-    const key_part part = part_of(a, position, blockIdx.x);
+    const key_part part = part_of(a, position, split);
     if (part.begin >= part.end)
         return;
     const int first = first_visible(a, position);
@@ -59,7 +60,7 @@ template <int DIMS> __global__ static void attend_plain_kernel(const attend_args
                                    load(a.kv.data, a.kv.dtype, values + value_at(a.kv, k, n * LANES + lane));
             }
         }
-        float *partial = part.n_used > 1 ? partial_at(a, row, head, blockIdx.x) : NULL;
+        float *partial = part.n_used > 1 ? partial_at(a, row, head, split) : NULL;
         if (partial != NULL && lane == 0) {
             partial[0] = most;
             partial[1] = total;
@@ -81,7 +82,7 @@ cdp_status cuda_attend_plain(const attend_args &args, cudaStream_t stream) {
     attend_args a = args;
     if (!a.is_split)
         a.n_splits = 1; /* then no partial results are written */
-    const dim3 grid((unsigned)a.n_splits, (unsigned)a.kv.n_kv_heads, (unsigned)a.n_rows);
+    const dim3 grid((unsigned)a.n_rows, (unsigned)a.kv.n_kv_heads, (unsigned)a.n_splits);
     if (a.kv.head_dim <= 128)
         return CDP_LAUNCH_PDL((attend_plain_kernel<4>), grid, PLAIN_WARPS * LANES, 0, stream, a);
     return CDP_LAUNCH_PDL((attend_plain_kernel<32>), grid, PLAIN_WARPS * LANES, 0, stream, a);

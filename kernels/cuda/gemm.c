@@ -79,19 +79,19 @@ static cdp_status choose_algorithm(gemm_plan *plan, cublasLtHandle_t blas) {
     cublasLtMatmulHeuristicResult_t found;
     int n_found = 0;
     BLAS_TRY(cublasLtMatmulPreferenceCreate(&preference));
-    cdp_status st = set_limits(preference);
+    const cdp_status st = set_limits(preference);
+    cublasStatus_t code = CUBLAS_STATUS_SUCCESS;
     if (st == CDP_OK)
-        st =
-            cdp_from_cublas(cublasLtMatmulAlgoGetHeuristic(blas, plan->operation, plan->w, plan->x, plan->out,
-                                                           plan->out, preference, 1, &found, &n_found),
-                            "cublasLtMatmulAlgoGetHeuristic");
+        code = cublasLtMatmulAlgoGetHeuristic(blas, plan->operation, plan->w, plan->x, plan->out, plan->out,
+                                              preference, 1, &found, &n_found);
     cublasLtMatmulPreferenceDestroy(preference);
-    if (st == CDP_OK && n_found == 0)
-        st = cdp_fail(CDP_INTERNAL, "cuBLASLt has no product for %d rows, (%d, %d) %s", plan->n_rows,
-                      plan->n_out, plan->k, cdp_dtype_name(plan->dtype));
-    if (st == CDP_OK)
-        plan->algorithm = found.algo;
-    return st;
+    CDP_TRY(st);
+    if (code != CUBLAS_STATUS_SUCCESS || n_found == 0)
+        return cdp_fail(CDP_INTERNAL, "cuBLASLt has no product of %d rows with (%d, %d) %s as %s: %s",
+                        plan->n_rows, plan->n_out, plan->k, cdp_dtype_name(plan->dtype),
+                        cdp_dtype_name(plan->out_dtype), cublasLtGetStatusString(code));
+    plan->algorithm = found.algo;
+    return CDP_OK;
 }
 
 static cdp_status make(gemm_plan *plan, cublasLtHandle_t blas) {
