@@ -52,8 +52,8 @@ typedef struct cdp_shape {
     cdp_head_norm head_norm; /* q/k norm over each head, or over all heads at once */
     float norm_eps, attn_scale, embed_scale, residual_scale, logit_scale;
     int rope_dim; /* rotated values of a head, pairs (i, i + rope_dim / 2); 0: none */
-    const double
-        *rope_inv[2];     /* (rope_dim / 2) radians per position; [1] is longrope's long list, else = [0] */
+    /* (rope_dim / 2) radians per position; [1] is longrope's long list, else = [0] */
+    const double *rope_inv[2];
     float rope_factor[2]; /* times cos and sin */
 } cdp_shape;
 

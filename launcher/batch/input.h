@@ -4,9 +4,8 @@
  *     later        a line by its index, read again from the file
  *
  * What was read at the start counts: the file may grow meanwhile; a line that has changed is found out by its
- * id.
- * "-" is standard input, which is copied to a nameless temporary file first, as is anything that cannot be
- * read twice (a pipe). Blank lines are passed over; a byte order mark, CRLF and a missing last newline are
+ * id. "-" is standard input, which is copied to a nameless temporary file first, as is anything that cannot
+ * be read twice (a pipe). Blank lines are passed over; a byte order mark, CRLF and a missing last newline are
  * fine.
  */
 #pragma once
