@@ -20,7 +20,9 @@
 #include "kernels/step.h"
 
 /* One step on this rank, by the monotonic clock in ns; a moment that did not come is 0. Seen by polling, so
- * good to some 50 us (200 us in steps longer than 5 ms). */
+ * good to some 50 us (200 us in steps longer than 5 ms) while the main thread has a core: two steps that
+ * both end while it has none are seen at once, the second perhaps after its rows have reached the next rank.
+ */
 typedef struct cdp_step_span {
     uint64_t id;
     int32_t n_rows, n_home;
