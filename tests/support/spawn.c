@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -12,6 +11,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "tests/support/data.h"
 
 extern char **environ;
 
@@ -371,21 +372,6 @@ void test_run_go(test_run *run) {
     test_run_wait(run);
 }
 
-static int remove_one(const char *path, const struct stat *about, int kind, struct FTW *place) {
-    (void)about, (void)kind, (void)place;
-    remove(path);
-    return 0;
-}
-
-/* Who is still dying in there may write a last file between the others' removal and the folder's. */
-static void remove_folder(const char *path) {
-    for (int turn = 0; turn < 100 && access(path, F_OK) == 0; turn++) {
-        if (turn > 0)
-            usleep(20000);
-        nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-    }
-}
-
 void test_run_close(test_run *run) {
     if (run == NULL)
         return;
@@ -398,7 +384,7 @@ void test_run_close(test_run *run) {
     close_fd(&run->in_fd);
     close_fd(&run->out_fd);
     close_fd(&run->err_fd);
-    remove_folder(run->temp_dir);
+    test_remove_folder(run->temp_dir);
     for (int i = 0; i < run->n_words; i++)
         free(run->words[i]);
     for (int i = 0; i < run->n_env; i++)
