@@ -124,23 +124,36 @@ static void alone_and_spoken(void **state) {
         test_run_close(runs[i]);
 }
 
+typedef struct lost_case {
+    int np, victim, speaker; /* who sent it, who waits for it */
+} lost_case;
+enum { N_LOST = 4 };
+
+static void start_lost(test_run *runs[N_LOST], const lost_case cases[N_LOST], const fault *lost) {
+    for (int i = 0; i < N_LOST; i++)
+        runs[i] = start(cases[i].np, cases[i].victim, lost->kind, NULL);
+}
+
+static void judge_lost(test_run *runs[N_LOST], const lost_case cases[N_LOST], const fault *lost) {
+    for (int i = 0; i < N_LOST; i++) {
+        char words[32];
+        snprintf(words, sizeof words, ": step 7 of rank %d (", cases[i].victim);
+        judge(runs[i], lost, cases[i].speaker);
+        check(runs[i], strstr(runs[i]->err, words) != NULL);
+        test_run_close(runs[i]);
+    }
+}
+
 /* A message that a living rank has sent and a living rank waits for. One half of that is no fault. */
 static void lost_messages_are_named_by_their_receiver(void **state) {
     (void)state;
     static const fault lost = {"lost", 6.0, {70, 70}, " s and does not arrive"};
-    static const struct { int np, victim, speaker; } cases[] = {{2, 0, 1}, {2, 1, 0}, {3, 1, 2}, {3, 2, 0}};
-    test_run *runs[4], *healthy[] = {start(3, 1, "asked", "5"), start(3, 1, "ready", "5")};
-    for (int i = 0; i < 4; i++)
-        runs[i] = start(cases[i].np, cases[i].victim, "lost", NULL);
-    test_run_wait_all(runs, 4);
+    static const lost_case cases[N_LOST] = {{2, 0, 1}, {2, 1, 0}, {3, 1, 2}, {3, 2, 0}};
+    test_run *runs[N_LOST], *healthy[] = {start(3, 1, "asked", "5"), start(3, 1, "ready", "5")};
+    start_lost(runs, cases, &lost);
+    test_run_wait_all(runs, N_LOST);
     test_run_wait_all(healthy, 2);
-    for (int i = 0; i < 4; i++) {
-        char words[32];
-        snprintf(words, sizeof words, ": step 7 of rank %d (", cases[i].victim);
-        judge(runs[i], &lost, cases[i].speaker);
-        check(runs[i], strstr(runs[i]->err, words) != NULL);
-        test_run_close(runs[i]);
-    }
+    judge_lost(runs, cases, &lost);
     for (int i = 0; i < 2; i++) {
         check(healthy[i], healthy[i]->exit_code == 0 && healthy[i]->n_err == 0);
         test_run_close(healthy[i]);
@@ -151,18 +164,11 @@ static void lost_messages_are_named_by_their_receiver(void **state) {
 static void lost_messages_past_idle_ranks(void **state) {
     (void)state;
     static const fault lost = {"lost-far", 7.0, {70, 70}, " s and does not arrive"};
-    static const struct { int np, victim, speaker; } cases[] = {{2, 1, 0}, {3, 1, 0}, {3, 0, 2}, {4, 1, 0}};
-    test_run *runs[4];
-    for (int i = 0; i < 4; i++)
-        runs[i] = start(cases[i].np, cases[i].victim, lost.kind, NULL);
-    test_run_wait_all(runs, 4);
-    for (int i = 0; i < 4; i++) {
-        char words[32];
-        snprintf(words, sizeof words, ": step 7 of rank %d (", cases[i].victim);
-        judge(runs[i], &lost, cases[i].speaker);
-        check(runs[i], strstr(runs[i]->err, words) != NULL);
-        test_run_close(runs[i]);
-    }
+    static const lost_case cases[N_LOST] = {{2, 1, 0}, {3, 1, 0}, {3, 0, 2}, {4, 1, 0}};
+    test_run *runs[N_LOST];
+    start_lost(runs, cases, &lost);
+    test_run_wait_all(runs, N_LOST);
+    judge_lost(runs, cases, &lost);
 }
 
 /* A slow rank, a leaving rank and a suspended job are no faults. */
