@@ -68,8 +68,8 @@ if(CDPIPE_CUDA_VERSION)
   list(APPEND CMAKE_INSTALL_RPATH ${CUDAToolkit_LIBRARY_DIR})
 endif()
 if(CDPIPE_NCCL_VERSION) # which NCCL_HOME may have named
-  get_filename_component(nccl_folder ${NCCL_LIBRARY} DIRECTORY)
-  list(APPEND CMAKE_INSTALL_RPATH ${nccl_folder})
+  get_filename_component(nccl_library_folder ${NCCL_LIBRARY} DIRECTORY)
+  list(APPEND CMAKE_INSTALL_RPATH ${nccl_library_folder})
   list(REMOVE_DUPLICATES CMAKE_INSTALL_RPATH)
 endif()
 
