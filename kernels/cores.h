@@ -4,8 +4,9 @@
  *     shared out        rank 0 {0-3}   rank 1 {4-7}      no core twice
  *     quota of 6 cores  rank 0  3      rank 1  3         (a cgroup's cpu.max: how many, not which)
  *
- * Whole cores: of hardware threads that share one, the first is used. Where there are more ranks than cores a
- * rank may come away with none: it then computes with one thread, and nobody is pinned.
+ * Whole cores: of hardware threads that share one, the first is used; the others only where more threads are
+ * asked for than there are cores. Where there are more ranks than cores a rank may come away with none: it
+ * then computes with one thread, and nobody is pinned.
  */
 #pragma once
 
@@ -25,6 +26,7 @@ typedef struct cdp_core_share {
     int n;          /* cores, at least 1 */
     bool is_own;    /* nobody else computes on them: worker threads may be pinned there, one each */
     cpu_set_t cpus; /* n of them where is_own, else the mask */
+    cpu_set_t more; /* where is_own: the other hardware threads of these cores that the rank may use */
 } cdp_core_share;
 
 /* Read this process's mask and quota. `root` is "" but in tests: a folder that stands for "/". */
@@ -38,3 +40,7 @@ void cdp_cores_topology(int *core_of, const cpu_set_t *cpus, const char *root);
  * equal masks get neighbouring cores; no share is larger than another by more than one core, unless a mask or
  * a quota keeps it so. */
 void cdp_cores_share(cdp_core_share *out, const cdp_cores *ranks, int n_ranks, int mine, const int *core_of);
+
+/* Make it a share for n_threads: fewer of its cores, or hardware threads of them beside the first ones. More
+ * than that are not its own; they run anywhere in the rank's mask. */
+void cdp_cores_ask(cdp_core_share *share, int n_threads, const cpu_set_t *mask);

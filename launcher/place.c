@@ -47,8 +47,8 @@ cdp_status cdp_place_cores(cdp_core_share *out, const cdp_options *options, cdp_
     if (world != NULL)
         CDP_TRY_GOTO(cdp_world_gather(world, all, &mine, sizeof mine), st, done);
     share_host(out, all, size, rank, local);
-    if (options->threads > 0 && options->threads != out->n)
-        *out = (cdp_core_share){.n = options->threads, .cpus = mine.cores.mask};
+    if (options->threads > 0)
+        cdp_cores_ask(out, options->threads, &mine.cores.mask);
 done:
     free(local);
     free(all);

@@ -46,8 +46,8 @@ void cdp_place_fill(cdp_place *out, const cdp_choice *choice, int n_threads, cdp
 cdp_status cdp_place_list(cdp_place *places, int room, int *n_out, cdp_device_kind *kind_out,
                           const cdp_options *options);
 
-/* The cores this rank computes on: its share of those that the ranks of its host may use, one thread each.
- * With another number of --threads it owns none. world may be NULL; else collective. */
+/* The cores this rank computes on: its share of those that the ranks of its host may use, one thread each, or
+ * as many of them as --threads says. world may be NULL; else collective. */
 cdp_status cdp_place_cores(cdp_core_share *out, const cdp_options *options, cdp_world *world);
 
 /* --cpu-tier, or the best of this processor; CDP_UNAVAILABLE when the processor lacks it. */

@@ -185,4 +185,29 @@ void cdp_cores_share(cdp_core_share *out, const cdp_cores *ranks, int n_ranks, i
     for (int core = 0; core < CPU_SETSIZE; core++)
         if (d.owner[core] == mine)
             CPU_SET((size_t)thread_of(&d, mine, core), &out->cpus);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (d.owner[core_of[cpu]] == mine && CPU_ISSET((size_t)cpu, &ranks[mine].mask) &&
+            !CPU_ISSET((size_t)cpu, &out->cpus))
+            CPU_SET((size_t)cpu, &out->more);
+}
+
+void cdp_cores_ask(cdp_core_share *share, int n_threads, const cpu_set_t *mask) {
+    const int n_more = n_threads - share->n;
+    if (n_more == 0)
+        return;
+    if (!share->is_own || n_more > CPU_COUNT(&share->more)) {
+        *share = (cdp_core_share){.n = n_threads, .cpus = *mask};
+        return;
+    }
+    for (int cpu = CPU_SETSIZE - 1; cpu >= 0 && share->n > n_threads; cpu--)
+        if (CPU_ISSET((size_t)cpu, &share->cpus)) { /* the lowest stay: neighbours share caches and memory */
+            CPU_CLR((size_t)cpu, &share->cpus);
+            share->n--;
+        }
+    for (int cpu = 0; cpu < CPU_SETSIZE && share->n < n_threads; cpu++)
+        if (CPU_ISSET((size_t)cpu, &share->more)) {
+            CPU_SET((size_t)cpu, &share->cpus);
+            CPU_CLR((size_t)cpu, &share->more);
+            share->n++;
+        }
 }

@@ -12,6 +12,7 @@
 
 #include "kernels/cores.h"
 #include "kernels/cpu/queue.h"
+#include "launcher/place.h"
 #include "tests/unit/folders.h"
 
 /* "0-3,8" */
@@ -84,11 +85,16 @@ static const share_case cases[] = {
     {"a quota of one rank", 8, false, {"0-7", "0-7"}, 1, 1, {1, 7}, {NULL}},
 };
 
+/* Pairs are cpu and cpu + n_cores, as most processors count. */
+static void fill_topology(int *core_of, int n_cores, bool has_pairs) {
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        core_of[cpu] = has_pairs && cpu < 2 * n_cores ? cpu % n_cores : cpu;
+}
+
 static void check_case(const share_case *c) {
     cdp_cores ranks[MAX_RANKS] = {0};
     int core_of[CPU_SETSIZE], n_ranks = 0;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
-        core_of[cpu] = c->has_pairs && cpu < 2 * c->n_cores ? cpu % c->n_cores : cpu;
+    fill_topology(core_of, c->n_cores, c->has_pairs);
     for (; n_ranks < MAX_RANKS && c->mask[n_ranks] != NULL; n_ranks++) {
         ranks[n_ranks].mask = set_of(c->mask[n_ranks]);
         ranks[n_ranks].quota = n_ranks < c->quota_ranks ? c->quota : 0;
@@ -108,6 +114,68 @@ static void test_share(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         check_case(&cases[i]);
+}
+
+/* --threads: what a rank of `mask` beside another one's is pinned to. */
+typedef struct ask_case {
+    const char *name;
+    int n_cores;
+    bool has_pairs;
+    const char *mask[2]; /* of the rank, and of another one on this host or NULL */
+    int quota, n_threads;
+    const char *cpus; /* NULL: not pinned */
+} ask_case;
+
+static const ask_case ask_cases[] = {
+    {"as many as cores", 8, false, {"0-7"}, 0, 8, "0-7"},
+    {"fewer", 8, false, {"0-7"}, 0, 3, "0-2"},
+    {"one", 8, false, {"4-7"}, 0, 1, "4"},
+    {"fewer, cores of two threads", 4, true, {"0-7"}, 0, 3, "0-2"},
+    {"all hardware threads", 4, true, {"0-7"}, 0, 8, "0-7"},
+    {"some hardware threads", 4, true, {"0-7"}, 0, 5, "0-4"},
+    {"more than there are", 4, true, {"0-7"}, 0, 9, NULL},
+    {"more than cores", 4, false, {"0-3"}, 0, 5, NULL},
+    {"the mask has one thread of each core", 4, true, {"0-3"}, 0, 5, NULL},
+    {"the mask has one pair", 4, true, {"1-3,5"}, 0, 4, "1-3,5"},
+    {"the second threads of its own cores", 4, true, {"0-7", "0-7"}, 0, 4, "0-1,4-5"},
+    {"not those of the other rank", 4, true, {"0-7", "0-7"}, 0, 5, NULL},
+    {"fewer than its half", 8, false, {"0-7", "0-7"}, 0, 2, "0-1"},
+    {"nobody owns cores", 1, false, {"0", "0"}, 0, 2, NULL},
+    {"in a quota", 8, false, {"0-7"}, 4, 2, NULL},
+};
+
+static void check_ask(const ask_case *c) {
+    cdp_cores ranks[2] = {{.quota = c->quota}};
+    int core_of[CPU_SETSIZE], n_ranks = 0;
+    cdp_core_share share;
+    fill_topology(core_of, c->n_cores, c->has_pairs);
+    for (; n_ranks < 2 && c->mask[n_ranks] != NULL; n_ranks++)
+        ranks[n_ranks].mask = set_of(c->mask[n_ranks]);
+    cdp_cores_share(&share, ranks, n_ranks, 0, core_of);
+    cdp_cores_ask(&share, c->n_threads, &ranks[0].mask);
+    const cpu_set_t expected = set_of(c->cpus != NULL ? c->cpus : c->mask[0]);
+    if (share.n != c->n_threads || share.is_own != (c->cpus != NULL) || !CPU_EQUAL(&share.cpus, &expected))
+        fail_msg("%s: %d threads (%s own) on %d processors", c->name, share.n,
+                 share.is_own ? "its" : "not its", CPU_COUNT(&share.cpus));
+}
+
+static void test_ask(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof ask_cases / sizeof *ask_cases; i++)
+        check_ask(&ask_cases[i]);
+}
+
+/* --threads of a run goes the same way. */
+static void test_place(void **state) {
+    (void)state;
+    cdp_cores mine;
+    cdp_core_share share;
+    const cdp_options options = {.threads = 1};
+    cdp_cores_read(&mine, "");
+    assert_int_equal(cdp_place_cores(&share, &options, NULL), CDP_OK);
+    assert_int_equal(share.n, 1);
+    assert_int_equal(share.is_own, mine.quota == 0);
+    assert_int_equal(CPU_COUNT(&share.cpus), mine.quota == 0 ? 1 : CPU_COUNT(&mine.mask));
 }
 
 /* 1024 processors, as many ranks as a large host has: it must not take long. */
@@ -221,7 +289,8 @@ static void test_pinned(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_share), cmocka_unit_test(test_large),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_share), cmocka_unit_test(test_ask),
+                                       cmocka_unit_test(test_place), cmocka_unit_test(test_large),
                                        cmocka_unit_test(test_quota), cmocka_unit_test(test_pinned)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
