@@ -74,7 +74,7 @@ typedef struct cdp_options {
     const char *vars[CDP_MAX_STOPS]; /* name=JSON */
 
     int pp, tg, repeat; /* bench */
-    const char *batch;
+    const char *batch, *pg;
 
     const char *logits, *save, *trace, *costs, *save_costs;
     bool no_special, decode, skip_special, json_lines;

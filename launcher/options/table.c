@@ -198,6 +198,8 @@ const option_row cdp_option_rows[] = {
      "Prompt tokens of a sequence in the prompt test; 0 leaves the test out."},
     {"tg", OPTION_INT, AT(tg), B, "bench", "N", NULL, 0, 1 << 20, false, "128",
      "Tokens that each sequence generates in the decoding test; 0 leaves the test out."},
+    {"pg", OPTION_TEXT, AT(pg), B, "bench", "N,N", NULL, 0, 0, false, "no such test",
+     "Prompt and answer tokens of the mixed test: early sequences generate while late ones are read."},
     {"batch", OPTION_TEXT, AT(batch), B, "bench", "N[,N..]", NULL, 0, 0, false, "1,4,16",
      "Numbers of sequences at once to measure with."},
     {"repeat", OPTION_INT, AT(repeat), B, "bench", "N", NULL, 1, 1000, false, "5", "Times each test is run."},

@@ -95,6 +95,7 @@ static const command_case commands[] = {
      NULL,
      64,
      "--batch is \"1,x\", expected up to 16 numbers"},
+    {{"bench", "--pg", "512", "--model", MODEL}, NULL, 64, "--pg is \"512\", expected prompt and answer"},
     {{"--prompt", "hello", "--model", MODEL}, NULL, 65, "tokenizer.json"},
     {{"--prompt-file", "/nowhere", "--model", MODEL}, NULL, 66, "/nowhere"},
     {{"plan", "--model", MODEL, "--echo"}, NULL, 64, "does not belong to plan"},

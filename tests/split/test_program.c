@@ -1,6 +1,7 @@
 /* The program as scripts use it: --json fields, memory beside the plan, sampling that repeats, stop texts,
  * two jobs at once, starting itself under mpirun.
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -237,20 +238,31 @@ static void test_tiers(void **state) {
     }
 }
 
+/* A rate stands beside its share of what all ranks reach together. */
+static void check_share(const cJSON *json, const cJSON *result, const char *rate, const char *ceiling,
+                        const char *share, int np) {
+    const double expected =
+        golden_get(result, rate)->valuedouble / (np * golden_get(json, ceiling)->valuedouble);
+    assert_true(expected > 0);
+    assert_true(fabs(golden_get(result, share)->valuedouble - expected) <= 1e-4);
+}
+
 /* bench measures what was asked, each stage's shares add up to 1, and the ceilings are there. */
 static void test_bench(void **state) {
     (void)state;
-    const char *words[] = {"bench", "--model", model(), "--pp",     "24", "--tg",
-                           "6",     "--batch", "1,3",   "--repeat", "2",  NULL};
+    const char *words[] = {"bench", "--model", model(),   "--pp", "24",       "--tg", "6",
+                           "--pg",  "20,4",    "--batch", "1,3",  "--repeat", "2",    NULL};
     for (int np = 1; np <= 3; np++) {
         cJSON *json = golden_run(np, words);
         const cJSON *result, *stage;
-        assert_int_equal(cJSON_GetArraySize(golden_get(json, "results")), 4);
+        assert_int_equal(cJSON_GetArraySize(golden_get(json, "results")), 6);
         cJSON_ArrayForEach(result, golden_get(json, "results")) {
             const cJSON *rate = golden_get(result, "tokens_per_s");
             assert_true(golden_get(rate, "min")->valuedouble > 0);
             assert_true(golden_get(rate, "min")->valuedouble <= golden_get(rate, "median")->valuedouble);
             assert_true(golden_get(rate, "median")->valuedouble <= golden_get(rate, "max")->valuedouble);
+            check_share(json, result, "bytes_per_s", "bandwidth_bytes_per_s", "bandwidth_share", np);
+            check_share(json, result, "flop_per_s", "peak_flop_per_s", "peak_share", np);
             assert_int_equal(cJSON_GetArraySize(golden_get(result, "stages")), np);
             cJSON_ArrayForEach(stage, golden_get(result, "stages")) {
                 const double sum = golden_get(stage, "busy")->valuedouble +
@@ -260,6 +272,10 @@ static void test_bench(void **state) {
                 assert_true(golden_get(stage, "busy")->valuedouble > 0);
             }
         }
+        const cJSON *mixed = cJSON_GetArrayItem(golden_get(json, "results"), 2);
+        assert_string_equal(golden_get(mixed, "test")->valuestring, "pg");
+        assert_int_equal(golden_get(mixed, "tokens")->valueint, 24);
+        assert_int_equal(golden_get(mixed, "prompt_tokens")->valueint, 20);
         assert_true(golden_get(json, "bandwidth_bytes_per_s")->valuedouble > 1e8);
         assert_true(golden_get(json, "peak_flop_per_s")->valuedouble > 1e8);
         cJSON_Delete(json);
