@@ -36,6 +36,9 @@ void cdp_cores_read(cdp_cores *out, const char *root);
  * looked up. */
 void cdp_cores_topology(int *core_of, const cpu_set_t *cpus, const char *root);
 
+/* Bytes of the last-level caches of these processors, each cache once; 0 where nothing is said. */
+uint64_t cdp_cores_cache_bytes(const cpu_set_t *cpus, const char *root);
+
 /* The share of rank `mine` among n_ranks of one host. Every rank computes the same shares for all. Ranks of
  * equal masks get neighbouring cores; no share is larger than another by more than one core, unless a mask or
  * a quota keeps it so. */

@@ -153,8 +153,9 @@ void cdp_device_drain(cdp_device *device) {
     device->table->drain(device);
 }
 
-cdp_status cdp_device_measure(cdp_device *device, double *bytes_per_s_out, double *flop_per_s_out) {
-    return device->table->measure(device, bytes_per_s_out, flop_per_s_out);
+cdp_status cdp_device_measure(cdp_device *device, cdp_dtype weights, double *bytes_per_s_out,
+                              double *flop_per_s_out) {
+    return device->table->measure(device, weights, bytes_per_s_out, flop_per_s_out);
 }
 
 static cdp_status check_lane(int lane) {

@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include "kernels/dtype.h"
 #include "kernels/status.h"
 #include <sched.h>
 #include <stdint.h>
@@ -141,10 +142,12 @@ double cdp_device_busy_s(const cdp_device *device);
 void cdp_device_drain(cdp_device *device);
 
 /* What this device reaches now, for the ceilings beside a benchmark's figures: bytes per second (CPU: all
- * workers reading one large buffer; GPU: a copy inside the device, read and written bytes both counted), and
- * operations per second (a multiply and an add are two) of its own matrix product (CPU: on data that stays in
- * the cache, bf16 weights; GPU: bf16). Takes about half a second; the queue must be empty. */
-cdp_status cdp_device_measure(cdp_device *device, double *bytes_per_s_out, double *flop_per_s_out);
+ * workers reading one buffer larger than the caches; GPU: a copy inside the device, read and written bytes
+ * both counted), and operations per second (a multiply and an add are two) of what multiplies `weights` of
+ * this dtype (CPU: all workers repeating the tier's instruction in registers; GPU: cuBLASLt, always bf16).
+ * Takes about half a second; the queue must be empty. */
+cdp_status cdp_device_measure(cdp_device *device, cdp_dtype weights, double *bytes_per_s_out,
+                              double *flop_per_s_out);
 
 /* Uploads: weights, by reader threads ------------------------------------------------------------------ */
 

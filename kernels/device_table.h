@@ -33,7 +33,8 @@ typedef struct cdp_device_table {
     uint64_t (*progress)(const cdp_device *device);
     double (*busy_s)(const cdp_device *device);
     void (*drain)(cdp_device *device);
-    cdp_status (*measure)(cdp_device *device, double *bytes_per_s_out, double *flop_per_s_out);
+    cdp_status (*measure)(cdp_device *device, cdp_dtype weights, double *bytes_per_s_out,
+                          double *flop_per_s_out);
     cdp_status (*upload)(cdp_device *device, int lane, void *to, const void *from_host, uint64_t n_bytes);
     cdp_status (*uploaded)(cdp_device *device, int lane);
 } cdp_device_table;

@@ -76,6 +76,41 @@ void cdp_cores_topology(int *core_of, const cpu_set_t *cpus, const char *root) {
     }
 }
 
+/* The last level of cpu's caches: "32768K" or "32M", and the lowest processor that has it too. */
+static uint64_t last_cache(int *first_out, int cpu, const char *root) {
+    char path[4200], text[64];
+    uint64_t n_bytes = 0;
+    for (int level = 0;; level++) {
+        unsigned long long size;
+        char unit = ' ';
+        snprintf(path, sizeof path, "%s/sys/devices/system/cpu/cpu%d/cache/index%d/size", root, cpu, level);
+        if (!first_line(text, sizeof text, path) || sscanf(text, "%llu%c", &size, &unit) < 1)
+            return n_bytes;
+        n_bytes = (uint64_t)size << (unit == 'K' ? 10 : unit == 'M' ? 20 : 0);
+        snprintf(path, sizeof path, "%s/sys/devices/system/cpu/cpu%d/cache/index%d/shared_cpu_list", root,
+                 cpu, level);
+        if (!first_line(text, sizeof text, path) || sscanf(text, "%d", first_out) != 1 || *first_out < 0 ||
+            *first_out >= CPU_SETSIZE)
+            *first_out = cpu;
+    }
+}
+
+uint64_t cdp_cores_cache_bytes(const cpu_set_t *cpus, const char *root) {
+    uint64_t sum = 0;
+    cpu_set_t seen;
+    CPU_ZERO(&seen);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        int first = cpu;
+        if (!CPU_ISSET((size_t)cpu, cpus))
+            continue;
+        const uint64_t n_bytes = last_cache(&first, cpu, root);
+        if (!CPU_ISSET((size_t)first, &seen))
+            sum += n_bytes;
+        CPU_SET((size_t)first, &seen);
+    }
+    return sum;
+}
+
 /* Shared out ----------------------------------------------------------------------------------------------
  */
 

@@ -1,17 +1,17 @@
 /* The ceilings of this device, measured now: machines are shared, and only figures of one moment compare. */
-#include <string.h>
 #include <time.h>
 
+#include "kernels/cores.h"
 #include "kernels/cpu/queue.h"
 
 enum {
-    STREAM_BYTES = 128 << 20, /* well beyond a last-level cache's share */
+    STREAM_LEAST = 128 << 20,
     STREAM_PIECE = 1 << 20,
-    PRODUCT_ROWS = 96, /* whole tiles of every tier, and enough work that handing out a job is nothing */
-    PRODUCT_DIM = 512, /* (512, 512) bf16 is 0.5 MiB: it stays in a core's second cache */
-    PRODUCT_TURNS = 200,
-    ROUNDS = 8, /* the best counts: a ceiling is what was reached at all */
+    FIRST_TURNS = 4096,
+    MOST_TURNS = 1 << 28,
+    ROUNDS = 5, /* the best counts: a ceiling is what was reached at all */
 };
+static const double long_enough_s = 0.004; /* of a round of products: handing out the job is nothing then */
 
 static double now_s(void) {
     struct timespec t;
@@ -20,15 +20,26 @@ static double now_s(void) {
 }
 
 typedef struct stream_args {
-    const uint64_t *data;
+    uint64_t *data;
+    int n_pieces;
     _Atomic uint64_t *sum; /* keeps the reads from being left out */
 } stream_args;
+
+/* Each worker first touches what it will mostly read. */
+static void fill_job(const void *args, const cdp_turn *turn) {
+    const stream_args *a = args;
+    const size_t n_words = STREAM_PIECE / sizeof *a->data;
+    int begin, end;
+    while (cdp_turn_take(turn, a->n_pieces, 1, &begin, &end))
+        for (size_t i = (size_t)begin * n_words; i < (size_t)end * n_words; i++)
+            a->data[i] = i * UINT64_C(0x9e3779b97f4a7c15) | 1;
+}
 
 static void stream_job(const void *args, const cdp_turn *turn) {
     const stream_args *a = args;
     const int n_words = STREAM_PIECE / (int)sizeof *a->data;
     int begin, end;
-    while (cdp_turn_take(turn, STREAM_BYTES / STREAM_PIECE, 1, &begin, &end)) {
+    while (cdp_turn_take(turn, a->n_pieces, 1, &begin, &end)) {
         const uint64_t *data = a->data + (size_t)begin * (size_t)n_words;
         uint64_t sums[8] = {0};
         for (int i = 0; i < n_words; i += 8)
@@ -39,68 +50,72 @@ static void stream_job(const void *args, const cdp_turn *turn) {
     }
 }
 
+uint64_t cdp_stream_bytes(uint64_t cache_bytes, uint64_t free_bytes) {
+    uint64_t n_bytes = 2 * cache_bytes > STREAM_LEAST ? 2 * cache_bytes : STREAM_LEAST;
+    if (n_bytes > STREAM_LEAST && n_bytes > free_bytes / 4)
+        n_bytes = free_bytes / 4 > STREAM_LEAST ? free_bytes / 4 : STREAM_LEAST;
+    return n_bytes / STREAM_PIECE * STREAM_PIECE;
+}
+
 static cdp_status measure_stream(cdp_device *device, double *out) {
+    cdp_cores cores;
     void *data = NULL;
     _Atomic uint64_t sum = 0;
-    CDP_TRY(cdp_device_alloc(device, &data, STREAM_BYTES));
-    const stream_args args = {data, &sum};
-    cdp_status st = CDP_OK;
     *out = 0;
+    cdp_cores_read(&cores, /*root=*/"");
+    const uint64_t n_bytes =
+        cdp_stream_bytes(cdp_cores_cache_bytes(&cores.mask, /*root=*/""), cdp_cpu_free_bytes());
+    CDP_TRY(cdp_device_alloc_unwritten(device, &data, n_bytes));
+    const stream_args args = {data, (int)(n_bytes / STREAM_PIECE), &sum};
+    cdp_status st = cdp_cpu_submit(device, fill_job, &args, sizeof args);
+    cdp_device_drain(device);
     for (int round = 0; st == CDP_OK && round < ROUNDS; round++) {
         const double began = now_s();
         st = cdp_cpu_submit(device, stream_job, &args, sizeof args);
         cdp_device_drain(device);
-        const double rate = STREAM_BYTES / (now_s() - began);
+        const double rate = (double)n_bytes / (now_s() - began);
         *out = rate > *out ? rate : *out;
     }
     cdp_device_free(device, data);
     return st;
 }
 
-typedef struct product_buffers {
-    float *rows, *normed, *logits; /* (PRODUCT_ROWS, PRODUCT_DIM) */
-    float *norm;                   /* (PRODUCT_DIM) */
-    uint16_t *weights;             /* (PRODUCT_DIM, PRODUCT_DIM) bf16 */
-    uint16_t *packed;              /* (PRODUCT_ROWS, PRODUCT_DIM) */
-} product_buffers;
+void cdp_peak_fill(float data[CDP_PEAK_DATA]) {
+    data[0] = -1.0f; /* the factor: every sum goes back and forth between s and 3.14159 - s */
+    data[1] = 3.14159f;
+    for (int i = 2; i < CDP_PEAK_DATA; i++)
+        data[i] = 1.0f + (float)(i * 40503 % 65536) / 65536;
+}
 
-static cdp_status run_products(cdp_device *device, const product_buffers *b, double *out) {
-    const cdp_shape shape = {.hidden = PRODUCT_DIM,
-                             .vocab = PRODUCT_DIM,
-                             .hidden_dtype = CDP_F32,
-                             .norm_eps = 1,
-                             .logit_scale = 1};
-    const cdp_vocab_weights vocab = {.final_norm = {b->norm, CDP_F32, 1, PRODUCT_DIM, NULL},
-                                     .head = {b->weights, CDP_BF16, PRODUCT_DIM, PRODUCT_DIM, NULL}};
-    const cdp_buffers buffers = {.packed = b->packed};
+static cdp_status measure_peak(cdp_device *device, cdp_dtype weights, double *out) {
+    const cdp_peak *peak = cdp_peak_for(cdp_device_ops(device));
+    const cdp_job job = weights == CDP_BF16 ? peak->bf16 : peak->f32;
+    const double flop = weights == CDP_BF16 ? peak->bf16_flop : peak->f32_flop;
+    _Atomic uint64_t n_done = 0;
+    _Atomic float sum = 0;
+    float data[CDP_PEAK_DATA];
+    cdp_peak_args args = {.data = data, .n_turns = FIRST_TURNS, .n_done = &n_done, .sum = &sum};
+    cdp_peak_fill(data);
     *out = 0;
-    for (int round = 0; round < ROUNDS; round++) {
+    for (int round = 0; round < ROUNDS;) {
+        atomic_store(&n_done, 0);
         const double began = now_s();
-        for (int i = 0; i < PRODUCT_TURNS; i++)
-            CDP_TRY(cdp_device_ops(device)->logits(device, &shape, &vocab, b->rows, PRODUCT_ROWS, &buffers,
-                                                   b->normed, b->logits));
+        CDP_TRY(cdp_cpu_submit(device, job, &args, sizeof args));
         cdp_device_drain(device);
-        const double rate =
-            2.0 * PRODUCT_ROWS * PRODUCT_DIM * PRODUCT_DIM * PRODUCT_TURNS / (now_s() - began);
+        const double took = now_s() - began;
+        if (took < long_enough_s && args.n_turns < MOST_TURNS) {
+            args.n_turns *= 4;
+            continue;
+        }
+        const double rate = flop * (double)atomic_load(&n_done) / took;
         *out = rate > *out ? rate : *out;
+        round++;
     }
     return CDP_OK;
 }
 
-cdp_status cdp_cpu_measure(cdp_device *device, double *bytes_per_s_out, double *flop_per_s_out) {
-    enum { N = PRODUCT_ROWS * PRODUCT_DIM };
-    void *memory = NULL;
+cdp_status cdp_cpu_measure(cdp_device *device, cdp_dtype weights, double *bytes_per_s_out,
+                           double *flop_per_s_out) {
     CDP_TRY(measure_stream(device, bytes_per_s_out));
-    CDP_TRY(cdp_device_alloc(device, &memory,
-                             sizeof(float) * (4 * N + PRODUCT_DIM + PRODUCT_DIM * PRODUCT_DIM / 2)));
-    float *f = memory;
-    const product_buffers buffers = {.packed = memory,
-                                     .rows = f + N,
-                                     .normed = f + 2 * N,
-                                     .logits = f + 3 * N,
-                                     .norm = f + 4 * N,
-                                     .weights = (void *)(f + 4 * N + PRODUCT_DIM)};
-    const cdp_status st = run_products(device, &buffers, flop_per_s_out);
-    cdp_device_free(device, memory);
-    return st;
+    return measure_peak(device, weights, flop_per_s_out);
 }

@@ -5,7 +5,9 @@
 
 #if defined(__x86_64__)
 extern const cdp_ops cdp_ops_avx2, cdp_ops_avx512, cdp_ops_amx;
+extern const cdp_peak cdp_ops_avx2_peak, cdp_ops_avx512_peak, cdp_ops_amx_peak;
 #endif
+extern const cdp_peak cdp_ops_plain_peak;
 
 const cdp_ops *cdp_ops_for_tier(cdp_cpu_tier tier) {
     if (tier > cdp_cpu_best_tier())
@@ -19,6 +21,19 @@ const cdp_ops *cdp_ops_for_tier(cdp_cpu_tier tier) {
         return &cdp_ops_avx2;
 #endif
     return &cdp_ops_plain;
+}
+
+const cdp_peak *cdp_peak_for(const cdp_ops *ops) {
+#if defined(__x86_64__)
+    if (ops == &cdp_ops_amx)
+        return &cdp_ops_amx_peak;
+    if (ops == &cdp_ops_avx512)
+        return &cdp_ops_avx512_peak;
+    if (ops == &cdp_ops_avx2)
+        return &cdp_ops_avx2_peak;
+#endif
+    (void)ops;
+    return &cdp_ops_plain_peak;
 }
 
 typedef struct kv_args {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/peak.h"
 #include "kernels/cpu/product.h"
 #if defined(TIER_HAS_TILES)
 #include "kernels/cpu/product_tiles.h"

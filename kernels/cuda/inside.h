@@ -42,7 +42,8 @@ typedef struct cuda_device {
 /* Slots of the table that have files of their own. */
 cdp_status cdp_cuda_upload(cdp_device *device, int lane, void *to, const void *from_host, uint64_t n_bytes);
 cdp_status cdp_cuda_uploaded(cdp_device *device, int lane);
-cdp_status cdp_cuda_measure(cdp_device *device, double *bytes_per_s_out, double *flop_per_s_out);
+cdp_status cdp_cuda_measure(cdp_device *device, cdp_dtype weights, double *bytes_per_s_out,
+                            double *flop_per_s_out);
 
 static inline int64_t cdp_cuda_now_ns(void) {
     struct timespec t;

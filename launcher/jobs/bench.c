@@ -147,7 +147,8 @@ static cdp_status work(cdp_run *run, void *of) {
     const cdp_options *o = job->options;
     const cdp_bench_test warm_up = {.n_answer = 4, .batch = 1};
     double unused;
-    CDP_TRY(cdp_device_measure(run->device, &job->bench.bytes_per_s, &job->bench.flop_per_s));
+    CDP_TRY(cdp_device_measure(run->device, run->plan->run.dtype, &job->bench.bytes_per_s,
+                               &job->bench.flop_per_s));
     if (run->plan->run.ctx >= 5)
         CDP_TRY(measure(job, &warm_up, &unused, &unused));
     for (int i = 0; i < job->n_batches; i++) {

@@ -137,7 +137,7 @@ static void make_model(bench_model *m, const bench_shape *s) {
     m->ops = cdp_device_ops(m->device);
     m->copy = m->matrix = 1e12; /* emulated ceilings would say nothing, and take long */
     if (!is_tiny(s))
-        CHECKED(cdp_device_measure(m->device, &m->copy, &m->matrix));
+        CHECKED(cdp_device_measure(m->device, CDP_BF16, &m->copy, &m->matrix));
     for (int i = 0; i < s->head_dim / 2; i++)
         m->inv[i] = pow(500000.0, -2.0 * i / s->head_dim);
     m->shape = (cdp_shape){.hidden = s->hidden,

@@ -1,5 +1,6 @@
 /* Which cores a rank computes on. What it catches: a core dealt out twice or not at all, a hardware thread
- * taken for a core, a mask or a quota that is not obeyed, workers that run elsewhere than they were pinned.
+ * taken for a core, a mask or a quota that is not obeyed, a cache counted for each of its processors, workers
+ * that run elsewhere than they were pinned.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -250,6 +251,26 @@ static void test_quota(void **state) {
     assert_int_equal(quota_of_root(), 0);
 }
 
+/* Caches ------------------------------------------------------------------------------------------------ */
+
+static void test_caches(void **state) {
+    (void)state;
+    char name[128];
+    const cpu_set_t all = set_of("0-3"), half = set_of("2-3");
+    root = new_folder();
+    assert_int_equal(cdp_cores_cache_bytes(&all, root), 0); /* nothing is said */
+    for (int cpu = 0; cpu < 4; cpu++) {
+        snprintf(name, sizeof name, "sys/devices/system/cpu/cpu%d/cache/index0/size", cpu);
+        put(name, "32K\n");
+        snprintf(name, sizeof name, "sys/devices/system/cpu/cpu%d/cache/index1/size", cpu);
+        put(name, cpu < 2 ? "32768K\n" : "16M\n");
+        snprintf(name, sizeof name, "sys/devices/system/cpu/cpu%d/cache/index1/shared_cpu_list", cpu);
+        put(name, cpu < 2 ? "0-1\n" : "2-3\n");
+    }
+    assert_int_equal(cdp_cores_cache_bytes(&all, root), 48 << 20);
+    assert_int_equal(cdp_cores_cache_bytes(&half, root), 16 << 20);
+}
+
 /* This host ---------------------------------------------------------------------------------------------- */
 
 typedef struct seen_args {
@@ -291,6 +312,7 @@ static void test_pinned(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_share), cmocka_unit_test(test_ask),
                                        cmocka_unit_test(test_place), cmocka_unit_test(test_large),
-                                       cmocka_unit_test(test_quota), cmocka_unit_test(test_pinned)};
+                                       cmocka_unit_test(test_quota), cmocka_unit_test(test_caches),
+                                       cmocka_unit_test(test_pinned)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
