@@ -56,6 +56,10 @@ void cdp_engine_cancel(cdp_engine *e, const void *of) {
     cdp_schedule_cancel(e->schedule, of);
 }
 
+void cdp_engine_hold(cdp_engine *e, bool holds) {
+    cdp_schedule_hold(e->schedule, holds);
+}
+
 uint64_t cdp_engine_n_reused(const cdp_engine *e) {
     return cdp_schedule_n_reused(e->schedule);
 }

@@ -20,9 +20,10 @@ void cdp_engine_close(cdp_engine *engine); /* NULL is fine */
 /* Queue a sequence: cdp_schedule_submit. */
 cdp_status cdp_engine_submit(cdp_engine *engine, const cdp_request *request);
 
-/* End a sequence before its time: cdp_schedule_cancel. Prompt tokens taken from the one before:
- * cdp_schedule_n_reused. */
+/* End a sequence before its time: cdp_schedule_cancel. Answers wait: cdp_schedule_hold. Prompt tokens taken
+ * from the one before: cdp_schedule_n_reused. */
 void cdp_engine_cancel(cdp_engine *engine, const void *of);
+void cdp_engine_hold(cdp_engine *engine, bool holds);
 uint64_t cdp_engine_n_reused(const cdp_engine *engine);
 
 /* A step has left rank 0: its time says how long chunks beside decoding sequences may be. */

@@ -239,6 +239,10 @@ void cdp_schedule_cancel(cdp_schedule *all, const void *of) {
     }
 }
 
+void cdp_schedule_hold(cdp_schedule *all, bool holds) {
+    all->holds = holds;
+}
+
 /* Ended sequences leave the list; the others keep their order. */
 void cdp_schedule_sweep(cdp_schedule *all) {
     int kept = 0;

@@ -61,6 +61,10 @@ cdp_status cdp_schedule_submit(cdp_schedule *schedule, const cdp_request *reques
  * on_end is called, on_logits no more. Nothing happens where there is none. */
 void cdp_schedule_cancel(cdp_schedule *schedule, const void *of);
 
+/* While it holds no sequence goes on behind its prompt, so that many can begin their answers at one moment (a
+ * benchmark's clock). There must be slots and blocks for all that are to begin so. */
+void cdp_schedule_hold(cdp_schedule *schedule, bool holds);
+
 /* Prompt tokens that were not computed, because the sequence before had kept them. */
 uint64_t cdp_schedule_n_reused(const cdp_schedule *schedule);
 

@@ -47,6 +47,7 @@ struct cdp_schedule {
     int n_tapped;        /* tapped home rows of the step being built */
     int n_layers;
     int n_decoding_steps; /* on the way, with decoding rows */
+    bool holds;           /* answers wait */
     cdp_step_cost cost;
     kept_cache kept;
     uint64_t n_submitted, n_put_back, n_reused;

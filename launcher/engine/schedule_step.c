@@ -137,10 +137,15 @@ static bool is_decoding(const sequence *s) {
            (left == 1 || (left == 0 && s->n_tokens > s->request.n_prompt));
 }
 
+/* The last token of a prompt may be a row of its own; what is held are answers. */
+static bool is_held(const cdp_schedule *all, const sequence *s) {
+    return all->holds && s->n_tokens > s->request.n_prompt;
+}
+
 static int share_of_decoding(const cdp_schedule *all) {
     int n_decoding = 0;
     for (int i = 0; i < all->n_sequences; i++)
-        n_decoding += is_decoding(all->sequences[i]);
+        n_decoding += is_decoding(all->sequences[i]) && !is_held(all, all->sequences[i]);
     return (n_decoding + all->plan->n_active - 1) / all->plan->n_active;
 }
 
@@ -152,8 +157,8 @@ static void add_decoding(cdp_schedule *all, int share) {
     int n_added = 0;
     for (int i = 0; i < all->n_sequences && n_added < share; i++) {
         sequence *s = all->sequences[i];
-        if (all->n_decoding_steps >= all->plan->n_active || !is_decoding(s) || s->n_tokens == s->n_fed ||
-            s->is_cancelled)
+        if (all->n_decoding_steps >= all->plan->n_active || !is_decoding(s) || is_held(all, s) ||
+            s->n_tokens == s->n_fed || s->is_cancelled)
             continue; /* its next token is on the way */
         add_rows(all, s, 1);
         if (s->n_tokens > s->n_fed)

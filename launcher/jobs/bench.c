@@ -2,8 +2,10 @@
  * and send, beside what the device was measured to reach.
  *
  * Inside the timed window: from the submission of `batch` sequences to the last logits of the last one,
- * engine, transport and head included; not the tokenizer, not the sampler. One unmeasured round first.
- * Prompts are random ids of a fixed seed; a generated token is a function of its position.
+ * engine, transport and head included; not the tokenizer, not the sampler. With --depth decoding is timed
+ * from the logits of the last prompt on. One unmeasured round first. Prompts are random ids of a fixed seed
+ * (tests/bench/peers makes the same ones), alike for every sequence; a generated token is a function of its
+ * position.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -26,6 +28,9 @@ typedef struct bench_job {
     double *rates;            /* (repeat) */
     int32_t *prompt;          /* (longest prompt) */
     bool generates;           /* the present test goes on past the prompt */
+    int depth, n_waiting;     /* of the present test; its sequences without depth so far */
+    int64_t began_ns;         /* the timed window, and the steps before it */
+    uint64_t n_before;
 } bench_job;
 
 static cdp_status read_batches(bench_job *job) {
@@ -59,7 +64,11 @@ static cdp_status read_mixed(bench_job *job) {
 }
 
 static cdp_status read_words(bench_job *job) {
+    const cdp_options *o = job->options;
     CDP_TRY(read_batches(job));
+    if (o->save_costs != NULL && o->depth > 0)
+        return cdp_fail(CDP_USAGE,
+                        "--save-costs counts all steps of a test, --depth leaves some out: one of them");
     return read_mixed(job);
 }
 
@@ -76,6 +85,10 @@ static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
     const int mixed = job->pg_answer > 0 ? job->pg_prompt + job->pg_answer + 1 : 0;
     *n_tokens_out = o->pp > o->tg + 1 ? o->pp : o->tg + 1;
     *n_tokens_out = mixed > *n_tokens_out ? mixed : *n_tokens_out;
+    if (o->depth > 0 && o->tg > 0) { /* a block more, or the last of many sequences would not be let in */
+        const int deep = o->depth + o->tg + 1 + CDP_KV_BLOCK_TOKENS;
+        *n_tokens_out = deep > *n_tokens_out ? deep : *n_tokens_out;
+    }
     job->rates = calloc((size_t)o->repeat, sizeof *job->rates);
     job->prompt = calloc((size_t)*n_tokens_out, sizeof *job->prompt);
     if (job->rates == NULL || job->prompt == NULL)
@@ -90,9 +103,18 @@ static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
     return CDP_OK;
 }
 
+static void start_clock(bench_job *job) {
+    job->n_before = cdp_pipeline_times_of(job->run->pipeline).n_steps;
+    job->began_ns = cdp_now_ns();
+}
+
 static cdp_status on_logits(void *of, const cdp_row *row, const float *logits, int32_t *next_out) {
-    const bench_job *job = of;
+    bench_job *job = of;
     (void)logits;
+    if (job->depth > 0 && row->position == job->depth - 1 && --job->n_waiting == 0) {
+        cdp_engine_hold(job->run->engine, false);
+        start_clock(job);
+    }
     if (job->generates)
         *next_out = (int32_t)((row->position * 31 + 7) % job->run->card->vocab);
     return CDP_OK;
@@ -101,21 +123,23 @@ static cdp_status on_logits(void *of, const cdp_row *row, const float *logits, i
 /* One run: *seconds_out of its timed window, and the steps that went round in it. */
 static cdp_status measure(bench_job *job, const cdp_bench_test *test, double *seconds_out,
                           double *n_steps_out) {
-    const int n_prompt = test->n_prompt > 0 ? test->n_prompt : 1;
+    const int first = test->depth + test->n_prompt, n_prompt = first > 0 ? first : 1;
     const cdp_request request = {.prompt = job->prompt,
                                  .n_prompt = n_prompt,
                                  /* the last token is never fed: as many rows are computed as counted */
-                                 .limit = test->n_prompt + test->n_answer + (test->n_answer > 0 ? 1 : 0),
+                                 .limit = first + test->n_answer + (test->n_answer > 0 ? 1 : 0),
                                  .on_logits = on_logits,
                                  .of = job};
     job->generates = test->n_answer > 0;
-    const uint64_t n_before = cdp_pipeline_times_of(job->run->pipeline).n_steps;
-    const int64_t began = cdp_now_ns();
+    job->depth = test->depth;
+    job->n_waiting = test->batch;
+    cdp_engine_hold(job->run->engine, test->depth > 0);
+    start_clock(job);
     for (int i = 0; i < test->batch; i++)
         CDP_TRY(cdp_engine_submit(job->run->engine, &request));
     CDP_TRY(cdp_engine_run(job->run->engine));
-    *seconds_out = (double)(cdp_now_ns() - began) * 1e-9;
-    *n_steps_out = (double)(cdp_pipeline_times_of(job->run->pipeline).n_steps - n_before);
+    *seconds_out = (double)(cdp_now_ns() - job->began_ns) * 1e-9;
+    *n_steps_out = (double)(cdp_pipeline_times_of(job->run->pipeline).n_steps - job->n_before);
     return CDP_OK;
 }
 
@@ -124,15 +148,29 @@ static int ascending(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static cdp_status run_test(bench_job *job, const char *name, int n_prompt, int n_answer, int batch) {
-    const int n = job->options->repeat;
+/* Answers that wait keep their blocks: all sequences must be at work at once. */
+static cdp_status check_room(const bench_job *job, const cdp_bench_test *test) {
+    const cdp_plan *plan = job->run->plan;
+    const int tokens = test->depth + test->n_answer + 1 + CDP_KV_BLOCK_TOKENS;
+    const int64_t needed = (int64_t)test->batch * ((tokens + CDP_KV_BLOCK_TOKENS - 1) / CDP_KV_BLOCK_TOKENS);
+    if (test->depth == 0 || (needed <= plan->n_blocks && tokens <= plan->run.ctx))
+        return CDP_OK;
+    return cdp_fail(CDP_UNAVAILABLE,
+                    "--depth %d with %d sequences needs %lld KV blocks and --ctx %d, the run has %lld and %d",
+                    test->depth, test->batch, (long long)needed, tokens, (long long)plan->n_blocks,
+                    plan->run.ctx);
+}
+
+static cdp_status run_test(bench_job *job, const cdp_bench_test *test) {
+    const int n = job->options->repeat, n_tokens = test->n_prompt + test->n_answer;
     cdp_bench_test *t = &job->bench.tests[job->bench.n_tests++];
-    *t = (cdp_bench_test){.name = name, .n_prompt = n_prompt, .n_answer = n_answer, .batch = batch};
+    *t = *test;
+    CDP_TRY(check_room(job, test));
     CDP_TRY(cdp_pipeline_mark(job->run->pipeline));
     for (int i = 0; i < n; i++) {
         double seconds, n_steps;
         CDP_TRY(measure(job, t, &seconds, &n_steps));
-        job->rates[i] = (double)batch * (n_prompt + n_answer) / seconds;
+        job->rates[i] = (double)t->batch * n_tokens / seconds;
         t->n_steps += n_steps / n;
     }
     qsort(job->rates, (size_t)n, sizeof *job->rates, ascending);
@@ -152,12 +190,14 @@ static cdp_status work(cdp_run *run, void *of) {
     if (run->plan->run.ctx >= 5)
         CDP_TRY(measure(job, &warm_up, &unused, &unused));
     for (int i = 0; i < job->n_batches; i++) {
-        if (o->pp > 0)
-            CDP_TRY(run_test(job, "pp", o->pp, 0, job->batches[i]));
-        if (o->tg > 0)
-            CDP_TRY(run_test(job, "tg", 0, o->tg, job->batches[i]));
-        if (job->pg_answer > 0)
-            CDP_TRY(run_test(job, "pg", job->pg_prompt, job->pg_answer, job->batches[i]));
+        const cdp_bench_test tests[] = {
+            {.name = "pp", .n_prompt = o->pp, .batch = job->batches[i]},
+            {.name = "tg", .n_answer = o->tg, .depth = o->depth, .batch = job->batches[i]},
+            {.name = "pg", .n_prompt = job->pg_prompt, .n_answer = job->pg_answer, .batch = job->batches[i]},
+        };
+        for (int k = 0; k < 3; k++)
+            if (tests[k].n_prompt + tests[k].n_answer > 0)
+                CDP_TRY(run_test(job, &tests[k]));
     }
     return cdp_pipeline_mark(run->pipeline);
 }

@@ -2,7 +2,7 @@
  * stand beside what the device was measured to reach.
  *
  *     pp   |== n_prompt ==|                     one prompt a sequence, to the logits of its last token
- *     tg                   |== n_answer ==|     one token after the other
+ *     tg   |-- depth -----||== n_answer ==|     one token after the other, when all are as deep
  *     pg   |== n_prompt ==||== n_answer ==|     both: early sequences generate while late ones are read
  *
  * bench.c measures, bench_limits.c counts, bench_faces.c shows.
@@ -16,6 +16,7 @@ enum { CDP_BENCH_BATCHES = 16, CDP_BENCH_TESTS = 3 * CDP_BENCH_BATCHES };
 typedef struct cdp_bench_test {
     const char *name;       /* "pp" | "tg" | "pg" */
     int n_prompt, n_answer; /* tokens of a sequence that are timed */
+    int depth;              /* and before them, not timed */
     int batch;
     double median, least, most; /* tokens per second, of all sequences */
     double n_steps;             /* of one run, inside the timed window */
@@ -28,8 +29,9 @@ typedef struct cdp_bench {
     double bytes_per_s, flop_per_s; /* what rank 0's device reaches */
 } cdp_bench;
 
-/* Bytes that one run of the test reads at least: in each step all weights of all layers, in each step with
- * home rows the head's, and the keys and values that each row, or each chunk of a prompt, looks back at. */
+/* Bytes that the timed window of one run reads at least: in each step all weights of all layers, in each step
+ * with home rows the head's, and the keys and values that each row, or each chunk of a prompt, looks back at.
+ */
 double cdp_bench_bytes(const cdp_model_card *card, const cdp_run_shape *run, const cdp_bench_test *test);
 
 /* Operations of its products, two for each weight and row: attention is left out. */

@@ -28,10 +28,10 @@ static void print_test_json(const cdp_bench *bench, int k) {
     const cdp_run *run = bench->run;
     const cdp_bench_test *t = &bench->tests[k];
     const cdp_bench_rates rates = cdp_bench_rates_of(bench, t);
-    printf("%s{\"test\": \"%s\", \"tokens\": %d, \"prompt_tokens\": %d, \"batch\": %d, "
+    printf("%s{\"test\": \"%s\", \"tokens\": %d, \"prompt_tokens\": %d, \"depth\": %d, \"batch\": %d, "
            "\"tokens_per_s\": {\"median\": %.3f, \"min\": %.3f, \"max\": %.3f}, \"stages\": [",
-           k > 0 ? ", " : "", t->name, t->n_prompt + t->n_answer, t->n_prompt, t->batch, t->median, t->least,
-           t->most);
+           k > 0 ? ", " : "", t->name, t->n_prompt + t->n_answer, t->n_prompt, t->depth, t->batch, t->median,
+           t->least, t->most);
     for (int rank = 0, n = 0; rank < run->size; rank++) {
         double s[3];
         if (run->plan->stages[rank].is_idle)
@@ -62,9 +62,9 @@ static void print_test(const cdp_bench *bench, int k) {
     const bool has_both = t->n_prompt > 0 && t->n_answer > 0;
     snprintf(tokens, sizeof tokens, has_both ? "%d+%d" : "%d",
              has_both || t->n_answer == 0 ? t->n_prompt : t->n_answer, t->n_answer);
-    printf("%-4s  %9s  %5d  %9.1f %9.1f %9.1f  %6.1f  %8.0f%%  %7.0f  %6.0f%%  %5.1f%%  ", t->name, tokens,
-           t->batch, t->median, t->least, t->most, 1e-9 * rates.bytes_per_s, 100 * rates.of_stream,
-           1e-9 * rates.flop_per_s, 100 * rates.of_peak, 100 * bubble_of(run, k));
+    printf("%-4s  %9s  %5d  %5d  %9.1f %9.1f %9.1f  %6.1f  %8.0f%%  %7.0f  %6.0f%%  %5.1f%%  ", t->name,
+           tokens, t->depth, t->batch, t->median, t->least, t->most, 1e-9 * rates.bytes_per_s,
+           100 * rates.of_stream, 1e-9 * rates.flop_per_s, 100 * rates.of_peak, 100 * bubble_of(run, k));
     for (int rank = 0; rank < run->size; rank++) {
         double s[3] = {0};
         if (!run->plan->stages[rank].is_idle)
@@ -78,8 +78,9 @@ void cdp_bench_print(const cdp_bench *bench) {
     const cdp_run *run = bench->run;
     const bool is_bf16 =
         run->plan->run.on_gpu || (run->tier == CDP_TIER_AMX && run->plan->run.dtype == CDP_BF16);
-    printf("test     tokens  batch   tokens/s     least      most    GB/s  of stream  GFLOP/s  of peak  "
-           "bubble  busy by stage\n");
+    printf(
+        "test     tokens  depth  batch   tokens/s     least      most    GB/s  of stream  GFLOP/s  of peak  "
+        "bubble  busy by stage\n");
     for (int k = 0; k < bench->n_tests; k++)
         print_test(bench, k);
     printf("rank 0 reads %.1f GB/s and multiplies at %.0f GFLOP/s (%s, %s), %d threads a rank%s\n",

@@ -27,10 +27,11 @@ double cdp_bench_bytes(const cdp_model_card *card, const cdp_run_shape *run, con
     double sum = n_heads * head_elements(card) * (double)cdp_dtype_bytes(run->dtype);
     for (int i = 0; i < card->n_layers; i++) {
         const int window = card->layers[i].window;
-        const int begin = test->n_prompt, end = begin + test->n_answer;
+        const int begin = test->depth + test->n_prompt, end = begin + test->n_answer;
         sum += test->n_steps * (double)cdp_layer_weight_bytes(card, run, i);
         sum += test->batch * token *
-               (looked_back(0, begin, run->chunk, window) + looked_back(begin, end, /*chunk=*/1, window));
+               (looked_back(test->depth, begin, run->chunk, window) +
+                looked_back(begin, end, /*chunk=*/1, window));
     }
     return sum;
 }

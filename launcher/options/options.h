@@ -73,7 +73,7 @@ typedef struct cdp_options {
     int n_vars;
     const char *vars[CDP_MAX_STOPS]; /* name=JSON */
 
-    int pp, tg, repeat; /* bench */
+    int pp, tg, depth, repeat; /* bench */
     const char *batch, *pg;
 
     const char *logits, *save, *trace, *costs, *save_costs;

@@ -198,6 +198,8 @@ const option_row cdp_option_rows[] = {
      "Prompt tokens of a sequence in the prompt test; 0 leaves the test out."},
     {"tg", OPTION_INT, AT(tg), B, "bench", "N", NULL, 0, 1 << 20, false, "128",
      "Tokens that each sequence generates in the decoding test; 0 leaves the test out."},
+    {"depth", OPTION_INT, AT(depth), B, "bench", "N", NULL, 0, 1 << 20, false, "0",
+     "Tokens that each sequence holds before its decoding is timed."},
     {"pg", OPTION_TEXT, AT(pg), B, "bench", "N,N", NULL, 0, 0, false, "no such test",
      "Prompt and answer tokens of the mixed test: early sequences generate while late ones are read."},
     {"batch", OPTION_TEXT, AT(batch), B, "bench", "N[,N..]", NULL, 0, 0, false, "1,4,16",

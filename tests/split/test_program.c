@@ -247,6 +247,32 @@ static void check_share(const cJSON *json, const cJSON *result, const char *rate
     assert_true(fabs(golden_get(result, share)->valuedouble - expected) <= 1e-4);
 }
 
+/* Bytes of one run, by its rate. */
+static double bytes_of(const cJSON *result) {
+    const double n_tokens =
+        golden_get(result, "tokens")->valuedouble * golden_get(result, "batch")->valuedouble;
+    return golden_get(result, "bytes_per_s")->valuedouble * n_tokens /
+           golden_get(golden_get(result, "tokens_per_s"), "median")->valuedouble;
+}
+
+/* Behind 40 tokens, in chunks that end at different moments: three sequences decode in the same four steps as
+ * one, so that all they read more is their own keys and values. */
+static void test_depth(void **state) {
+    (void)state;
+    const char *words[] = {"bench", "--model", model(), "--pp",     "0", "--tg",    "4",  "--depth",
+                           "40",    "--batch", "1,3",   "--repeat", "1", "--chunk", "13", NULL};
+    cJSON *json = golden_run(1, words);
+    const cJSON *one = cJSON_GetArrayItem(golden_get(json, "results"), 0);
+    const cJSON *three = cJSON_GetArrayItem(golden_get(json, "results"), 1);
+    const double token =
+        golden_get(golden_get(golden_get(json, "plan"), "kv"), "bytes_per_token")->valuedouble;
+    const double more = bytes_of(three) - bytes_of(one), expected = 2 * token * (41 + 42 + 43 + 44);
+    assert_int_equal(golden_get(one, "depth")->valueint, 40);
+    if (fabs(more - expected) > 1e-2 * expected)
+        fail_msg("two sequences more read %.0f bytes more, expected %.0f", more, expected);
+    cJSON_Delete(json);
+}
+
 /* bench measures what was asked, each stage's shares add up to 1, and the ceilings are there. */
 static void test_bench(void **state) {
     (void)state;
@@ -289,7 +315,7 @@ int main(void) {
         cmocka_unit_test(test_streaming), cmocka_unit_test(test_prompts),
         cmocka_unit_test(test_two_jobs),  cmocka_unit_test(test_saved_plan_and_idle),
         cmocka_unit_test(test_score),     cmocka_unit_test(test_tiers),
-        cmocka_unit_test(test_bench),
+        cmocka_unit_test(test_bench),     cmocka_unit_test(test_depth),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

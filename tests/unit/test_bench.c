@@ -48,6 +48,14 @@ static void test_decoding(void **state) {
     check_flop(&three, 3 * 2.0 * 4 * (LAYERS * LAYER + HEAD));
 }
 
+/* Behind 30 tokens each answer row looks back at them, and they are not in the window themselves. */
+static void test_depth(void **state) {
+    (void)state;
+    const cdp_bench_test test = {.name = "tg", .n_answer = 2, .depth = 30, .batch = 1, .n_steps = 2};
+    check_bytes(&test, 2 * (LAYERS * LAYER_BYTES + 2 * HEAD) + LAYERS * KV * (31 + 32));
+    check_flop(&test, 2.0 * 2 * (LAYERS * LAYER + HEAD));
+}
+
 static void test_prompt(void **state) {
     (void)state;
     const cdp_bench_test test = {.name = "pp", .n_prompt = 40, .batch = 1, .n_steps = 3};
@@ -91,9 +99,9 @@ static void test_shares(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_decoding), cmocka_unit_test(test_prompt),
-                                       cmocka_unit_test(test_mixed), cmocka_unit_test(test_window),
-                                       cmocka_unit_test(test_shares)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_decoding), cmocka_unit_test(test_depth),
+                                       cmocka_unit_test(test_prompt),   cmocka_unit_test(test_mixed),
+                                       cmocka_unit_test(test_window),   cmocka_unit_test(test_shares)};
     if (cdp_model_card_read(&card, test_path("tests/golden/models/llama")) != CDP_OK)
         return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);

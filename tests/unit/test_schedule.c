@@ -155,12 +155,50 @@ static void test_order_is_kept(void **state) {
     test_ring_close(sim);
 }
 
+/* Held answers: all prompts go through, whatever the chunk leaves for their last step, then nobody goes on;
+ * and when they are let go all do, in the same step. */
+static void test_hold(void **state) {
+    (void)state;
+    static const int prompts[] = {1, 17, 40};
+    for (int chunk = 1; chunk <= 64; chunk++) {
+        test_ring *sim = test_ring_open(1, 2, chunk, 3, 64, 15);
+        int n_heard = 0;
+        sim->players = calloc(3, sizeof *sim->players);
+        sim->n_players = 3;
+        for (int i = 0; i < 3; i++)
+            sim->players[i] = (test_player){.n_prompt = prompts[i], .limit = 48, .n_wanted = TEST_RING_CTX};
+        test_ring_arrive(sim);
+        cdp_schedule_hold(sim->schedule, true);
+        for (int turn = 0; turn < 60; turn++) {
+            test_flight *f = &sim->flights[0];
+            cdp_schedule_next(sim->schedule, &f->step);
+            if (f->step.n_rows == 0)
+                continue;
+            sim->n_flights = 1;
+            test_ring_begin(sim, f);
+            n_heard += f->step.n_home;
+            test_ring_come_home(sim);
+        }
+        assert_int_equal(n_heard, 3);
+        cdp_schedule_hold(sim->schedule, false);
+        cdp_schedule_next(sim->schedule, &sim->flights[0].step);
+        assert_int_equal(sim->flights[0].step.n_rows, 3);
+        sim->n_flights = 1;
+        test_ring_begin(sim, &sim->flights[0]);
+        test_ring_come_home(sim);
+        test_ring_run(sim);
+        test_ring_check(sim, (uint64_t)chunk);
+        test_ring_close(sim);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_rings),
         cmocka_unit_test(test_turns),
         cmocka_unit_test(test_only_what_is_new),
         cmocka_unit_test(test_order_is_kept),
+        cmocka_unit_test(test_hold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
