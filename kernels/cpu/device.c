@@ -1,4 +1,5 @@
 /* The CPU device: one ring of jobs, worker threads that walk it together. See queue.h for the picture. */
+#include "kernels/cpu/memory.h"
 #include "kernels/cpu/queue.h"
 #include "kernels/device_table.h"
 #include "kernels/fault.h"
@@ -221,52 +222,10 @@ cdp_status cdp_cpu_submit(cdp_device *base, cdp_job job, const void *args, size_
     return CDP_OK;
 }
 
-static cdp_status alloc_unwritten(cdp_device *device, void **out, uint64_t n_bytes) {
-    /* The size lies in front of the memory, so that free can count. */
-    const uint64_t whole = (n_bytes + 2 * ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    unsigned char *memory = aligned_alloc(ALIGNMENT, whole);
-    if (memory == NULL)
-        return cdp_fail(CDP_SYSTEM, "no memory for %.2f GiB on the CPU device", (double)n_bytes / 0x1p30);
-    memcpy(memory, &n_bytes, sizeof n_bytes);
-    device->allocated += n_bytes;
-    *out = memory + ALIGNMENT;
-    /* cppcheck-suppress memleak ; the caller holds it by *out */
-    return CDP_OK;
-}
-
-static cdp_status alloc_cpu(cdp_device *device, void **out, uint64_t n_bytes) {
-    CDP_TRY(alloc_unwritten(device, out, n_bytes));
-    memset(*out, 0, n_bytes);
-    return CDP_OK;
-}
-
-static void free_cpu(cdp_device *device, void *memory) {
-    unsigned char *start = (unsigned char *)memory - ALIGNMENT;
-    uint64_t n_bytes;
-    memcpy(&n_bytes, start, sizeof n_bytes);
-    device->allocated -= n_bytes;
-    free(start);
-}
-
 static cdp_status free_bytes(cdp_device *device, uint64_t *out) {
     (void)device;
     *out = cdp_cpu_free_bytes();
     return CDP_OK;
-}
-
-static cdp_status host_alloc(cdp_device *device, void **out, uint64_t n_bytes) {
-    (void)device;
-    const uint64_t whole = (n_bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    *out = aligned_alloc(ALIGNMENT, whole);
-    if (*out == NULL)
-        return cdp_fail(CDP_SYSTEM, "no memory for a buffer of %.1f MiB", (double)n_bytes / 0x1p20);
-    memset(*out, 0, whole);
-    return CDP_OK;
-}
-
-static void host_free(cdp_device *device, void *memory) {
-    (void)device;
-    free(memory);
 }
 
 typedef struct copy_args {
@@ -346,12 +305,12 @@ static const cdp_device_table cpu_table = {
     .kind = CDP_DEVICE_CPU,
     .is_host = true,
     .close = close_cpu,
-    .alloc = alloc_cpu,
-    .alloc_unwritten = alloc_unwritten,
-    .free = free_cpu,
+    .alloc = cdp_cpu_alloc,
+    .alloc_unwritten = cdp_cpu_alloc_unwritten,
+    .free = cdp_cpu_free,
     .free_bytes = free_bytes,
-    .host_alloc = host_alloc,
-    .host_free = host_free,
+    .host_alloc = cdp_cpu_host_alloc,
+    .host_free = cdp_cpu_host_free,
     .copy_in = copy,
     .copy_out = copy,
     .copy = copy,
