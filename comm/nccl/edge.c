@@ -139,6 +139,7 @@ cdp_status nccl_edge_open(nccl_edge *e, int64_t deadline_ns) {
 
 typedef struct farewell {
     ncclComm_t comm;
+    int gpu;
     atomic_int n_holders; /* the last one frees */
     atomic_bool is_over;
 } farewell;
@@ -148,8 +149,10 @@ static void let_go(farewell *f) {
         free(f);
 }
 
+/* A new thread stands on GPU 0, another rank's: NCCL would make a context there, of some hundred MiB. */
 static void *say_farewell(void *argument) {
     farewell *f = argument;
+    cudaSetDevice(f->gpu);
     ncclCommAbort(f->comm);
     atomic_store(&f->is_over, true);
     let_go(f);
@@ -157,12 +160,13 @@ static void *say_farewell(void *argument) {
 }
 
 /* True when the communicator is gone. */
-static bool abort_in_time(ncclComm_t comm, cdp_world *world) {
+static bool abort_in_time(ncclComm_t comm, int gpu, cdp_world *world) {
     pthread_t thread;
     farewell *f = malloc(sizeof *f);
     if (f == NULL)
         return false;
     f->comm = comm;
+    f->gpu = gpu;
     atomic_init(&f->n_holders, 2);
     atomic_init(&f->is_over, false);
     if (pthread_create(&thread, NULL, say_farewell, f) != 0) {
@@ -179,7 +183,8 @@ static bool abort_in_time(ncclComm_t comm, cdp_world *world) {
 }
 
 bool nccl_edge_close(nccl_edge *e) {
-    const bool is_gone = e->comm == NULL || abort_in_time(e->comm, e->link->world);
+    const bool is_gone =
+        e->comm == NULL || abort_in_time(e->comm, cdp_cuda_index(e->link->device), e->link->world);
     const bool is_free = is_gone || !e->was_used;
     for (int i = 0; is_free && e->ops != NULL && i < e->link->n_seats; i++)
         if (e->ops[i].event != NULL)

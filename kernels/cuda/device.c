@@ -343,6 +343,9 @@ cdp_status cdp_device_open_cuda(cdp_device **out, const cdp_cuda_options *option
 
 /* For kernels/cuda and the nccl road -------------------------------------------------------------------- */
 
+int cdp_cuda_index(const cdp_device *device) {
+    return inside_const(device)->gpu.index;
+}
 cudaStream_t cdp_cuda_stream_peek(const cdp_device *device) {
     return inside_const(device)->stream;
 }

@@ -38,6 +38,9 @@ typedef struct cdp_cuda_limits {
     int l2_bytes;
 } cdp_cuda_limits;
 
+/* The GPU's number in the visible list, for threads: each stands on GPU 0 until it calls cudaSetDevice. */
+int cdp_cuda_index(const cdp_device *device);
+
 /* The queue; see above. */
 cudaStream_t cdp_cuda_stream(cdp_device *device);
 

@@ -4,6 +4,7 @@
  * a process of its own: this program with the fault's name.
  */
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -218,6 +219,7 @@ static void assert_ends(const char *fault) {
     self[n] = '\0';
     test_run *run = test_run_open(60);
     test_run_add(run, self, fault, NULL);
+    test_run_env(run, "STANDIN_GPUS=1G,1G");
     test_run_go(run);
     if (run->exit_code == 0)
         fail_msg("%s went unnoticed", fault);
@@ -228,10 +230,28 @@ static void test_out_of_bounds(void **state) {
     (void)state;
     assert_ends("off-by-one");
     assert_ends("host-reads-device");
+    assert_ends("other-gpu");
 #ifdef __SANITIZE_ADDRESS__
     assert_ends("beyond-static");
     assert_ends("beyond-dynamic");
 #endif
+}
+
+/* A thread that does not say which GPU, in a process that uses another than the first. */
+static void *allocate_anywhere(void *argument) {
+    cudaError_t *code = argument;
+    void *memory = NULL;
+    *code = cudaMalloc(&memory, BYTES);
+    return NULL;
+}
+
+static cudaError_t touch_other_gpu(void) {
+    cudaError_t code = cudaSetDevice(1);
+    pthread_t thread;
+    assert_int_equal(code, cudaSuccess);
+    assert_int_equal(pthread_create(&thread, NULL, allocate_anywhere, &code), 0);
+    pthread_join(thread, NULL);
+    return code;
 }
 
 /* 0 only when nothing was noticed. */
@@ -244,6 +264,8 @@ static int plant(const char *fault) {
         st = wrong_beyond_shared(device_out, device_x, N + 1, false);
     else if (strcmp(fault, "beyond-dynamic") == 0)
         st = wrong_beyond_shared(device_out, device_x, N + 1, true);
+    else if (strcmp(fault, "other-gpu") == 0)
+        return (int)touch_other_gpu();
     cudaDeviceSynchronize();
     if (strcmp(fault, "host-reads-device") == 0)
         printf("%g\n", (double)*(volatile float *)device_x);

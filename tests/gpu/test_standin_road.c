@@ -34,6 +34,9 @@ static void expect(test_run *run, int code, const char *text) {
             "stderr: %s",
             run->exit_code, code, run->signal, run->timed_out, run->elapsed_s, text != NULL ? text : "",
             run->out, run->err);
+    if (strstr(run->err, "standin: ") !=
+        NULL) /* a fault the stand-in found, such as another rank's GPU touched */
+        fail_msg("stderr: %s", run->err);
     assert_int_equal(test_run_left(run), 0);
 }
 

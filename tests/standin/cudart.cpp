@@ -18,12 +18,15 @@ cudaError_t standin_note(cudaError_t code) {
     return code;
 }
 
-cudaError_t standin_context(void) {
-    if (standin_n_gpus() < 0)
-        return cudaErrorInsufficientDriver;
-    if (standin_n_gpus() == 0)
-        return cudaErrorNoDevice;
-    return standin_sticky();
+static cudaError_t has_gpu(void) {
+    return standin_n_gpus() > 0 ? cudaSuccess
+                                : (standin_n_gpus() < 0 ? cudaErrorInsufficientDriver : cudaErrorNoDevice);
+}
+
+cudaError_t standin_context(const char *what) {
+    if (has_gpu() != cudaSuccess)
+        return has_gpu();
+    return standin_touch_context(what) ? standin_sticky() : cudaErrorInvalidDevice;
 }
 
 cudaError_t standin_after_sync(void) {
@@ -55,15 +58,17 @@ cudaError_t cudaRuntimeGetVersion(int *version) {
 }
 
 cudaError_t cudaSetDevice(int device) {
-    CONTEXT_OR_RETURN();
+    if (has_gpu() != cudaSuccess)
+        return standin_note(has_gpu());
     if (device < 0 || device >= standin_n_gpus())
         return standin_note(cudaErrorInvalidDevice);
     standin_set_current(device);
-    return cudaSuccess;
+    return standin_note(standin_sticky());
 }
 
 cudaError_t cudaGetDevice(int *device) {
-    CONTEXT_OR_RETURN();
+    if (has_gpu() != cudaSuccess)
+        return standin_note(has_gpu());
     *device = standin_current();
     return cudaSuccess;
 }

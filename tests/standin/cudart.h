@@ -6,15 +6,15 @@
 /* What every entry point returns through: the last error of the thread is kept. */
 cudaError_t standin_note(cudaError_t code);
 
-/* No driver, no GPU, or a context that is dead; else cudaSuccess. */
-cudaError_t standin_context(void);
+/* No driver, no GPU, another rank's GPU, or a context that is dead; else cudaSuccess. */
+cudaError_t standin_context(const char *what);
 
 /* Of a call that has waited for work: an error of it that stays, or one that is due now. */
 cudaError_t standin_after_sync(void);
 
 #define CONTEXT_OR_RETURN()                                                                                  \
     do {                                                                                                     \
-        const cudaError_t context_code = standin_context();                                                  \
+        const cudaError_t context_code = standin_context(__func__);                                          \
         if (context_code != cudaSuccess)                                                                     \
             return standin_note(context_code);                                                               \
     } while (0)

@@ -23,7 +23,10 @@ struct setting {
 };
 
 std::mutex pass_lock;
-std::atomic<int> current;
+/* Of each thread, as in CUDA: GPU 0 until it chooses. */
+thread_local int current = 0;
+thread_local bool has_chosen = false;
+std::atomic<int> last_chosen{0}; /* of the process, by any thread */
 
 uint64_t read_bytes(const char *text, char **end) {
     uint64_t n = strtoull(text, end, 10);
@@ -163,6 +166,16 @@ int standin_current(void) {
 
 void standin_set_current(int visible) {
     current = visible;
+    has_chosen = true;
+    last_chosen = visible;
+}
+
+bool standin_touch_context(const char *what) {
+    if (has_chosen || last_chosen == 0)
+        return true;
+    standin_report("%s makes a context on GPU 0: the process uses GPU %d, but this thread has chosen none",
+                   what, last_chosen.load());
+    return false;
 }
 
 bool standin_fault_due(const char *point, const char *kind) {

@@ -51,6 +51,9 @@ enum { STANDIN_NAME_BYTES = 48 };
 void standin_gpu_name(int number, char name[STANDIN_NAME_BYTES]);
 int standin_current(void);
 void standin_set_current(int visible);
+/* A call that needs a context. False, and said, when it would make one on GPU 0, because its thread has not
+ * chosen, while the process uses another: the real one succeeds, and takes memory from another rank. */
+bool standin_touch_context(const char *what);
 /* Pass a point; true when the fault of this kind is due now. */
 bool standin_fault_due(const char *point, const char *kind);
 

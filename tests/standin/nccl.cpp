@@ -208,6 +208,8 @@ void break_as_asked(transfer *t) {
 }
 
 ncclResult_t begin(ncclComm_t comm, void *memory, size_t n, bool is_send, cudaStream_t stream) {
+    if (!standin_touch_context(is_send ? "ncclSend" : "ncclRecv"))
+        return ncclUnhandledCudaError;
     if (!standin_memory_has(memory, n)) {
         standin_report("%s: %zu bytes at %p are not device memory", is_send ? "ncclSend" : "ncclRecv", n,
                        memory);
@@ -271,6 +273,8 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int n_ranks, ncclUniqueId i
         last_text = "the stand-in makes communicators of two ranks that do not block";
         return ncclInvalidArgument;
     }
+    if (!standin_touch_context("ncclCommInitRankConfig"))
+        return ncclUnhandledCudaError;
     if (standin_fault_due("nccl-init", "refused")) {
         last_text = "refused on demand";
         return ncclSystemError;
@@ -304,6 +308,7 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *state) {
 }
 
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
+    standin_touch_context("ncclCommAbort");
     if (standin_fault_due("nccl-abort", "hang"))
         for (;;)
             pause();
