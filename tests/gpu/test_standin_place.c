@@ -13,6 +13,7 @@
 
 #define STANDIN CDPIPE_TEST_BIN_DIR "/../standin/cdpipe"
 #define MODEL "tests/golden/models/llama"
+#define UUID(number) "GPU-5354414e-4449-4e00-0000-00000000000" #number
 
 static test_run *make_run(int np, const char *gpus, const char *visible) {
     char line[256];
@@ -72,6 +73,33 @@ static void gpus_are_given_by_rule(void **state) {
         {1, "1G,2G", "1,1", {NULL}, 69, "entry 1 stands there twice"},
         {1, "1G,2G", "GPU-dead", {"--device", "cuda"}, 69, "entry GPU-dead does not exist"},
         {1, "1G,2G", "1", {NULL}, 0, "GPU 0 stand-in GPU"},
+        {1, "1G,2G", "0,-1,1", {NULL}, 69, "entry -1 is neither an index nor a GPU- or MIG- name"},
+        {1, "1G,2G", "0," UUID(1), {NULL}, 69, "is of another form than the first one"},
+        {1, "1G,2G", "MIG-dead", {"--device", "cuda"}, 69, "entry MIG-dead does not exist"},
+        {1,
+         "1G,2G",
+         "GPU-5354",
+         {"--device", "cuda"},
+         69,
+         "entry GPU-5354 does not exist"}, /* it means both */
+        {1, "1G", "GPU-5354", {NULL}, 0, "GPU 0 stand-in GPU"},
+        {1, "2G:mig,2G:mig", "MIG-5354414e-4449-4e00-0000-000000000001", {NULL}, 0, "GPU 0 stand-in GPU"},
+        {1, "2G:mig,2G:mig", NULL, {"--device", "cuda:1"}, 69, "GPU 1 is not there: 1 GPU is visible"},
+        {2, "1G,2G", UUID(1) "," UUID(0), {"--device-map", "2,3"}, 0, "GPU 1 stand-in GPU"},
+        {1,
+         "1G@7.5,2G",
+         NULL,
+         {NULL},
+         69,
+         "GPU 0 stand-in GPU has compute capability 7.5, and cdpipe needs 8.0 or newer"},
+        {1, "1G@7.5,2G@8.0", NULL, {"--device", "cuda:1"}, 0, "GPU 1 stand-in GPU"},
+        {1, "1G@7.5", NULL, {"--device", "cpu"}, 0, "CPU "},
+        {2,
+         "2G,2G@6.1",
+         NULL,
+         {"--device-map", "2,3"},
+         69,
+         "rank 1: GPU 1 stand-in GPU has compute capability 6.1"},
         {2, "1G,2G", NULL, {"--device-map", "2,3"}, 0, "GPU 1 stand-in GPU"},
         {2,
          "1G,2G",
@@ -249,6 +277,12 @@ static void devices_tells_what_is_there(void **state) {
     test_run_add(run, "devices", NULL);
     test_run_go(run);
     assert_non_null(strstr(run->out, "CUDA_VISIBLE_DEVICES  \"\" (no GPU is visible)\n"));
+    test_run_close(run);
+    run = make_run(1, "1G@7.0,1G", NULL);
+    test_run_add(run, "devices", NULL);
+    test_run_go(run);
+    assert_non_null(strstr(run->out, "cannot be used: GPU 0 stand-in GPU has compute capability 7.0"));
+    assert_null(strstr(run->out, "cannot be used: GPU 1"));
     test_run_close(run);
     run = make_run(1, "none", NULL);
     test_run_add(run, "devices", NULL);

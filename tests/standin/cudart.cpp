@@ -4,6 +4,7 @@
  * Codes are those the real runtime gives. A call that is not here does not link: add it with its checks.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/standin/cudart.h"
@@ -48,7 +49,8 @@ cudaError_t cudaGetDeviceCount(int *count) {
 }
 
 cudaError_t cudaDriverGetVersion(int *version) {
-    *version = standin_n_gpus() < 0 ? 0 : CUDART_VERSION;
+    const char *const driver = getenv("STANDIN_DRIVER");
+    *version = standin_n_gpus() < 0 ? 0 : driver != nullptr ? atoi(driver) : CUDART_VERSION;
     return cudaSuccess;
 }
 
@@ -95,8 +97,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device) {
     p->multiProcessorCount = N_SMS;
     p->l2CacheSize = 1 << 20;
     p->memoryBusWidth = 64;
-    p->major = 9;
-    p->minor = 0;
+    p->major = standin_gpu_at(device)->major;
+    p->minor = standin_gpu_at(device)->minor;
     p->pciBusID = number + 1;
     p->asyncEngineCount = 2;
     p->concurrentKernels = 1;

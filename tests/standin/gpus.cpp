@@ -9,6 +9,8 @@
 
 namespace {
 
+enum { STANDIN_NAME_BYTES = 48 };
+
 struct fault {
     int rank; /* -1: any */
     std::string point, kind;
@@ -42,6 +44,11 @@ uint64_t read_bytes(const char *text, char **end) {
     return n;
 }
 
+void make_name(int number, bool is_mig, char name[STANDIN_NAME_BYTES]) {
+    snprintf(name, STANDIN_NAME_BYTES, "%s-5354414e-4449-4e00-0000-%012x", is_mig ? "MIG" : "GPU",
+             (unsigned)number);
+}
+
 void refuse(const char *name, const char *value) {
     fprintf(stderr, "standin: %s=%s: not understood, see tests/standin/standin.h\n", name, value);
     _Exit(64);
@@ -57,12 +64,19 @@ void read_gpus(setting *s) {
     while (*at != 0) {
         char *end = nullptr;
         standin_gpu gpu = {};
+        gpu.major = 9;
         gpu.total = gpu.free_at_start = read_bytes(at, &end);
         if (end == at)
             refuse("STANDIN_GPUS", text);
         if (*end == '/') {
             at = end + 1;
             gpu.free_at_start = read_bytes(at, &end);
+        }
+        gpu.is_mig = strncmp(end, ":mig", 4) == 0;
+        end += gpu.is_mig ? 4 : 0;
+        if (*end == '@') {
+            gpu.major = (int)strtol(end + 1, &end, 10);
+            gpu.minor = *end == '.' ? (int)strtol(end + 1, &end, 10) : 0;
         }
         s->gpus.push_back(gpu);
         at = *end == ',' ? end + 1 : end;
@@ -71,28 +85,38 @@ void read_gpus(setting *s) {
     }
 }
 
-/* CUDA_VISIBLE_DEVICES as the driver reads it: numbers or GPU-... names, cut at the first that is not there.
- */
-void read_visible(setting *s) {
-    const char *at = getenv("CUDA_VISIBLE_DEVICES");
-    if (at == nullptr) {
-        for (int i = 0; i < (int)s->gpus.size(); i++)
-            s->visible.push_back(i);
-        return;
+/* The GPU a word of the list means: by its number, or by its name or the beginning of it, when no other
+ * begins so. -1: none. */
+int find_gpu(const setting &s, const std::string &word) {
+    int found = -1;
+    for (int i = 0; i < (int)s.gpus.size(); i++) {
+        char name[STANDIN_NAME_BYTES];
+        make_name(i, s.gpus[(size_t)i].is_mig, name);
+        const bool is_begin = word.size() > 4 && strncmp(name, word.c_str(), word.size()) == 0;
+        if (word == std::to_string(i) || (is_begin && found < 0))
+            found = i;
+        else if (is_begin)
+            return -1;
     }
-    while (*at != 0) {
-        const std::string word(at, strcspn(at, ","));
-        int number = -1;
-        for (int i = 0; i < (int)s->gpus.size(); i++) {
-            char name[STANDIN_NAME_BYTES];
-            standin_gpu_name(i, name);
-            if (word == std::to_string(i) || word == name)
-                number = i;
-        }
+    return found;
+}
+
+/* CUDA_VISIBLE_DEVICES as the driver reads it: cut at the first word that means none, and at the first MIG
+ * instance, of which a process gets one. */
+void read_visible(setting *s) {
+    const char *const text = getenv("CUDA_VISIBLE_DEVICES");
+    std::string rest = text != nullptr ? text : "";
+    for (int i = 0; text == nullptr && i < (int)s->gpus.size(); i++)
+        rest += (i > 0 ? "," : "") + std::to_string(i);
+    while (!rest.empty()) {
+        const size_t n = std::min(rest.find(','), rest.size());
+        const int number = find_gpu(*s, rest.substr(0, n));
         if (number < 0)
             return;
         s->visible.push_back(number);
-        at += word.size() + (at[word.size()] == ',');
+        if (s->gpus[(size_t)number].is_mig)
+            return;
+        rest.erase(0, n + 1);
     }
 }
 
@@ -143,10 +167,6 @@ int my_rank() {
 }
 
 } // namespace
-
-void standin_gpu_name(int number, char name[STANDIN_NAME_BYTES]) {
-    snprintf(name, STANDIN_NAME_BYTES, "GPU-5354414e-4449-4e00-0000-%012x", (unsigned)number);
-}
 
 int standin_n_gpus(void) {
     return read_setting().has_driver ? (int)read_setting().visible.size() : -1;

@@ -42,13 +42,12 @@ void standin_memory_close(void);
 
 typedef struct standin_gpu {
     uint64_t total, free_at_start, allocated, peak;
+    int major, minor; /* compute capability */
+    bool is_mig;
 } standin_gpu;
 int standin_n_gpus(void); /* visible ones; -1: no driver */
 standin_gpu *standin_gpu_at(int visible);
 int standin_gpu_number(int visible); /* its number on the machine */
-/* "GPU-...", the UUID of a GPU as CUDA_VISIBLE_DEVICES spells it. */
-enum { STANDIN_NAME_BYTES = 48 };
-void standin_gpu_name(int number, char name[STANDIN_NAME_BYTES]);
 int standin_current(void);
 void standin_set_current(int visible);
 /* A call that needs a context. False, and said, when it would make one on GPU 0, because its thread has not

@@ -7,8 +7,11 @@
  *
  * Environment, read once at the first call:
  *
- *     STANDIN_GPUS=TOTAL[/FREE][,...]   fake GPUs in bytes, K, M, G; default one of 2G with 2G free; "none":
- *                                       no driver
+ *     STANDIN_GPUS=TOTAL[/FREE][:mig][@MAJOR.MINOR][,...]   fake GPUs in bytes, K, M, G, whole or a MIG
+ *                                       instance, of a compute capability; default one of 2G with 2G free and
+ *                                       9.0; "none": no driver
+ *     STANDIN_DRIVER=N                  the driver is one for CUDA N, as 12020 for 12.2; default the headers'
+ *     STANDIN_PTX=N                     kernels are compiled by the driver from PTX of capability N, as 80
  *     STANDIN_ORDER=ascending | descending | shuffled[:SEED]    threads of a block and blocks of a grid
  *     STANDIN_LATE_MS=N                 work nobody asks for runs after N ms (default 1; 0: at once)
  *     STANDIN_FAULT=[RANK:]POINT:KIND[:N][,...]   at the N-th passage (default 1) of rank RANK (default any):
