@@ -16,6 +16,7 @@
  */
 #pragma once
 
+#include "kernels/cuda/early.h"
 #include "kernels/cuda/error.h"
 
 /* Start kernel<<<grid, block, shared_bytes, stream>>>(...) and evaluate to a cdp_status that says whether the
@@ -24,9 +25,9 @@
 #define CDP_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                           \
     cdp_launch(#kernel, kernel, grid, block, shared_bytes, stream, false, __VA_ARGS__)
 
-/* The same with programmatic dependent launch: the kernel may begin while the one before it in the stream
- * still runs, so every thread calls ptx_wait_previous() before it touches what an earlier kernel wrote or
- * reads. */
+/* The same with programmatic dependent launch, where it is possible (early.h): the kernel may begin while
+ * the one before it in the stream still runs, so every thread calls ptx_wait_previous() before it touches
+ * what an earlier kernel wrote or reads. */
 #define CDP_LAUNCH_PDL(kernel, grid, block, shared_bytes, stream, ...)                                       \
     cdp_launch(#kernel, kernel, grid, block, shared_bytes, stream, true, __VA_ARGS__)
 
@@ -40,17 +41,6 @@
     type *const name = reinterpret_cast<type *>(cdp_dynamic_shared)
 
 enum { CDP_STATIC_SHARED_LIMIT = 48 * 1024 }; /* what a block gets without asking, on every architecture */
-
-/* Programmatic launches exist from compute capability 9.0 on; one process uses one GPU, so once is enough. */
-static inline bool cdp_has_programmatic_launch(void) {
-    static int major = -1;
-    int device = 0;
-    if (major < 0 &&
-        (cudaGetDevice(&device) != cudaSuccess ||
-         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess))
-        return false;
-    return major >= 9;
-}
 
 template <typename... Parameters, typename... Arguments>
 static inline cdp_status cdp_launch(const char *name, void (*kernel)(Parameters...), dim3 grid, dim3 block,
@@ -72,7 +62,7 @@ static inline cdp_status cdp_launch(const char *name, void (*kernel)(Parameters.
     config.dynamicSmemBytes = shared_bytes;
     config.stream = stream;
     config.attrs = &attribute;
-    config.numAttrs = is_programmatic && cdp_has_programmatic_launch() ? 1 : 0;
+    config.numAttrs = is_programmatic && cdp_launches_early(reinterpret_cast<const void *>(kernel)) ? 1 : 0;
     return cdp_from_cuda(cudaLaunchKernelEx(&config, kernel, arguments...), name);
 }
 

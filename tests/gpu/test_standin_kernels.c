@@ -211,19 +211,37 @@ static void test_capture(void **state) {
     GOOD(cudaStreamDestroy(two));
 }
 
-/* A process of its own for faults that end it: by a signal, or by the address sanitizer. */
-static void assert_ends(const char *fault) {
+/* A process of its own: for faults that end it, by a signal or by the address sanitizer, and for settings
+ * that are read once. Whether it noticed the fault. */
+static bool notices(const char *fault, const char *setting) {
     char self[512];
     const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     assert_true(n > 0);
     self[n] = '\0';
     test_run *run = test_run_open(60);
     test_run_add(run, self, fault, NULL);
-    test_run_env(run, "STANDIN_GPUS=1G,1G");
+    test_run_env(run, setting);
     test_run_go(run);
-    if (run->exit_code == 0)
-        fail_msg("%s went unnoticed", fault);
+    const bool is_noticed = run->exit_code != 0;
     test_run_close(run);
+    return is_noticed;
+}
+
+static void assert_ends(const char *fault) {
+    if (!notices(fault, "STANDIN_GPUS=1G,1G"))
+        fail_msg("%s went unnoticed", fault);
+}
+
+/* A kernel that forgets to wait is a fault where it may begin early, and only there. */
+static void test_early_launch(void **state) {
+    (void)state;
+    static const char *const plain[] = {"STANDIN_PTX=80", "STANDIN_DRIVER=12020", "STANDIN_GPUS=1G@8.6"};
+    assert_true(notices("overlap", "STANDIN_GPUS=1G@9.0"));
+    assert_true(notices("overlap", "STANDIN_GPUS=1G@10.0"));
+    assert_true(notices("overlap", "STANDIN_DRIVER=12030"));
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
+        if (notices("overlap", plain[i]))
+            fail_msg("%s: launched to overlap", plain[i]);
 }
 
 static void test_out_of_bounds(void **state) {
@@ -266,10 +284,12 @@ static int plant(const char *fault) {
         st = wrong_beyond_shared(device_out, device_x, N + 1, true);
     else if (strcmp(fault, "other-gpu") == 0)
         return (int)touch_other_gpu();
-    cudaDeviceSynchronize();
+    else if (strcmp(fault, "overlap") == 0)
+        st = wrong_overlap(device_out, device_x);
+    const cudaError_t code = cudaDeviceSynchronize();
     if (strcmp(fault, "host-reads-device") == 0)
         printf("%g\n", (double)*(volatile float *)device_x);
-    return st;
+    return st != CDP_OK ? (int)st : (int)code;
 }
 
 int main(int argc, char **argv) {
@@ -281,7 +301,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_alignment),         cmocka_unit_test(test_race_of_blocks),
         cmocka_unit_test(test_overlap),           cmocka_unit_test(test_launch),
         cmocka_unit_test(test_early_stream_read), cmocka_unit_test(test_capture),
-        cmocka_unit_test(test_out_of_bounds),
+        cmocka_unit_test(test_out_of_bounds),     cmocka_unit_test(test_early_launch),
     };
     return cmocka_run_group_tests(tests, open_memory, close_memory);
 }

@@ -20,6 +20,7 @@
 #include <functional>
 #include <tuple>
 
+#include "kernels/cuda/early.h"
 #include "kernels/cuda/error.h"
 
 #undef __global__
@@ -77,7 +78,7 @@ static inline cdp_status cdp_launch(const char *name, void (*kernel)(Parameters.
                              block,
                              shared_bytes,
                              sizeof bound,
-                             is_programmatic,
+                             is_programmatic && cdp_launches_early(reinterpret_cast<const void *>(kernel)),
                              [kernel, bound] { std::apply(kernel, bound); }};
     return cdp_from_cuda(standin_enqueue_kernel(launch, stream), name);
 }

@@ -1,4 +1,6 @@
 /* tests/standin/launch.cpp - how a kernel starts: what the driver would refuse, and what is queued. */
+#include <stdlib.h>
+
 #include "tests/standin/cudart.h"
 
 extern "C" cudaError_t cudaFuncSetAttribute(const void *function, cudaFuncAttribute attribute, int value) {
@@ -7,6 +9,21 @@ extern "C" cudaError_t cudaFuncSetAttribute(const void *function, cudaFuncAttrib
         return cudaSuccess;
     if (value < 0 || (size_t)value + standin_shared_bytes(function) > STANDIN_OPTIN_SHARED)
         return standin_note(cudaErrorInvalidValue);
+    return cudaSuccess;
+}
+
+/* As compiled for compute capability 9.0, or for the older GPU; STANDIN_PTX: as PTX of another one, which the
+ * driver then compiles. */
+extern "C" cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *out, const void *function) {
+    CONTEXT_OR_RETURN();
+    const char *const ptx = getenv("STANDIN_PTX");
+    const standin_gpu *const gpu = standin_gpu_at(standin_current());
+    const int own = 10 * gpu->major + gpu->minor;
+    *out = cudaFuncAttributes{};
+    out->sharedSizeBytes = standin_shared_bytes(function);
+    out->maxThreadsPerBlock = 1024;
+    out->binaryVersion = own;
+    out->ptxVersion = ptx != nullptr ? atoi(ptx) : own < 90 ? 80 : 90;
     return cudaSuccess;
 }
 
