@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "kernels/gpu.h"
 #include "kernels/log.h"
 
 typedef struct nccl_road {
@@ -40,6 +41,15 @@ static void set_if_unset(const char *name, const char *value) {
         cdp_note("set %s=%s for NCCL", name, value);
 }
 
+/* Kernels of several communicators begin in the order of the calls. Before CUDA 12.3 NCCL would let each
+ * end before the next begins: a receive that is posted ahead of its own rank's send would hold that back
+ * for ever. */
+static void set_launch_order(void) {
+    const cdp_cuda_versions cuda = cdp_cuda_versions_of();
+    if (cuda.driver >= 12030 && cuda.runtime >= 12030)
+        set_if_unset("NCCL_LAUNCH_ORDER_IMPLICIT", "1");
+}
+
 /* Before NCCL's first call, which reads it. NCCL's own output would go to stdout, which is for text. */
 static cdp_status set_environment(nccl_road *road, const cdp_world *world) {
     if (getenv("NCCL_COMM_ID") != NULL)
@@ -48,7 +58,7 @@ static cdp_status set_environment(nccl_road *road, const cdp_world *world) {
     if (world->local_size == world->size)
         set_if_unset("NCCL_SOCKET_IFNAME", "=lo"); /* ranks of one host have nobody to meet elsewhere */
     set_if_unset("NCCL_RAS_ENABLE", "0");
-    set_if_unset("NCCL_LAUNCH_ORDER_IMPLICIT", "1");
+    set_launch_order();
     if (getenv("NCCL_DEBUG") == NULL && getenv("NCCL_DEBUG_FILE") == NULL) {
         const char *folder = getenv("TMPDIR");
         snprintf(road->log_path, sizeof road->log_path, "%s/cdpipe-nccl-%d-%ld.log",

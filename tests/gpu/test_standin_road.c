@@ -259,6 +259,29 @@ static void different_versions_are_told_before_nccl_does(void **state) {
     test_run_close(run);
 }
 
+/* Kernels of several communicators begin in the order of the calls only where CUDA knows how; where it
+ * does not, NCCL would have each end before the next begins, and the ring waits for itself. */
+static void old_drivers_get_no_launch_order(void **state) {
+    (void)state;
+    static const char note[] = "# set NCCL_LAUNCH_ORDER_IMPLICIT=1 for NCCL";
+    test_run *run = model_run(3, "1,2,2");
+    test_run_env(run, "STANDIN_DRIVER=12030");
+    expect(run, 0, note);
+    test_run_close(run);
+    run = model_run(3, "1,2,2");
+    test_run_env(run, "STANDIN_DRIVER=12020");
+    expect(run, 0, "road nccl");
+    assert_null(strstr(run->err, note));
+    expect_hash(run, hash_of_one());
+    test_run_close(run);
+    run = model_run(2, "2,3");
+    test_run_env(run, "STANDIN_DRIVER=12020");
+    test_run_env(run, "NCCL_LAUNCH_ORDER_IMPLICIT=1"); /* who insists gets the next road */
+    test_run_add(run, "--step-timeout", "4", NULL);
+    expect(run, 0, "road mpi");
+    test_run_close(run);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_road_brings_the_same_bits),
@@ -271,6 +294,7 @@ int main(void) {
         cmocka_unit_test(messages_lost_while_the_ring_runs_are_named),
         cmocka_unit_test(dead_contexts_end_the_rank),
         cmocka_unit_test(different_versions_are_told_before_nccl_does),
+        cmocka_unit_test(old_drivers_get_no_launch_order),
     };
     return cmocka_run_group_tests_name("road", tests, NULL, NULL);
 }

@@ -14,6 +14,8 @@
  *     nccl-send:corrupt    the byte in the middle arrives changed  nccl-send:lost      never leaves, no error
  *     nccl-send:error      the communicator has an error           nccl-send:gone      the connection breaks
  *     nccl-abort:hang      ncclCommAbort never comes back
+ *
+ * STANDIN_NCCL_VERSION=N is another version, as 21705 for 2.17.5; none: what comm/late answers without NCCL.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -75,8 +77,9 @@ struct channel {
     }
 };
 
-/* A send or receive on its way. */
+/* A send or receive on its way. In serial order (below) a number, else 0. */
 struct transfer {
+    uint64_t turn = 0;
     std::shared_ptr<channel> with;
     char *memory = nullptr;
     uint64_t n_bytes = 0, n_moved = 0, length = 0;
@@ -94,6 +97,22 @@ struct ncclComm {
 };
 
 namespace {
+
+/* NCCL_LAUNCH_ORDER_IMPLICIT where CUDA is too old for it: an operation of any communicator begins when
+ * the one before it has ended. */
+bool is_serial() {
+    const char *const asked = getenv("NCCL_LAUNCH_ORDER_IMPLICIT");
+    int driver = 0;
+    return asked != nullptr && atoi(asked) == 1 && cudaDriverGetVersion(&driver) == cudaSuccess &&
+           driver < 12030;
+}
+std::atomic<uint64_t> last_turn, turns_over;
+
+/* STANDIN_NCCL_VERSION=none: what comm/late answers on a machine without NCCL. */
+bool is_missing() {
+    const char *const version = getenv("STANDIN_NCCL_VERSION");
+    return version != nullptr && strcmp(version, "none") == 0;
+}
 
 thread_local std::string last_text; /* of the thread's last failure without a communicator */
 
@@ -175,7 +194,7 @@ standin_progress run_transfer(void *argument) {
     transfer *const t = static_cast<transfer *>(argument);
     if (t->with->is_aborted)
         return STANDIN_DONE;
-    if (t->is_lost || t->with->fd < 0 || move_length(t) != STANDIN_DONE)
+    if (t->is_lost || t->turn > turns_over + 1 || t->with->fd < 0 || move_length(t) != STANDIN_DONE)
         return STANDIN_NOT_YET;
     while (t->n_moved < t->n_bytes) {
         const ssize_t done = move_piece(t);
@@ -187,7 +206,9 @@ standin_progress run_transfer(void *argument) {
 }
 
 void drop_transfer(void *argument) {
-    delete static_cast<transfer *>(argument);
+    transfer *const t = static_cast<transfer *>(argument);
+    turns_over += t->turn != 0;
+    delete t;
 }
 
 ncclResult_t enqueue(transfer *t, cudaStream_t stream) {
@@ -225,6 +246,7 @@ ncclResult_t begin(ncclComm_t comm, void *memory, size_t n, bool is_send, cudaSt
     t->n_bytes = n;
     t->length = is_send ? n : 0;
     t->is_send = is_send;
+    t->turn = is_serial() ? ++last_turn : 0;
     if (is_send)
         break_as_asked(t);
     if (comm->turns_left == 0)
@@ -239,6 +261,8 @@ ncclResult_t begin(ncclComm_t comm, void *memory, size_t n, bool is_send, cudaSt
 extern "C" {
 
 ncclResult_t ncclGetVersion(int *version) {
+    if (is_missing())
+        return ncclSystemError;
     *version =
         getenv("STANDIN_NCCL_VERSION") != nullptr ? atoi(getenv("STANDIN_NCCL_VERSION")) : NCCL_VERSION_CODE;
     return ncclSuccess;
@@ -333,6 +357,8 @@ ncclResult_t ncclRecv(void *to, size_t n, ncclDataType_t type, int peer, ncclCom
 }
 
 const char *ncclGetErrorString(ncclResult_t code) {
+    if (is_missing())
+        return "libnccl.so.2 is not there";
     switch (code) {
     case ncclSuccess:
         return "no error";
