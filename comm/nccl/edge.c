@@ -7,8 +7,9 @@
 #include <time.h>
 
 enum {
-    ID_TAG = 30000,  /* among the data's tags, which are seats */
-    LEAVE_MS = 2000, /* a communicator that is given up has so long to say goodbye */
+    ID_TAG = 30000,        /* among the data's tags, which are seats */
+    LEAST_VERSION = 21700, /* the first whose communicators take a number of blocks */
+    LEAVE_MS = 2000,       /* a communicator that is given up has so long to say goodbye */
 };
 
 /* NCCL's codes say little (a dead peer comes as an internal error): its own sentence is what a person needs.
@@ -63,6 +64,9 @@ static cdp_status share_id(const nccl_edge *e, ncclUniqueId *out, int64_t deadli
     ncclResult_t code = ncclGetVersion(&mine);
     if (code != ncclSuccess)
         return fail_edge(e, code, "ncclGetVersion");
+    if (mine < LEAST_VERSION)
+        return cdp_fail(CDP_UNAVAILABLE, "NCCL %d.%d.%d is here, and cdpipe needs 2.17 or newer",
+                        mine / 10000, mine / 100 % 100, mine % 100);
     message.version = mine;
     if (e->is_out) {
         code = ncclGetUniqueId(&message.id);

@@ -1,0 +1,12 @@
+# cdpipe_least(NAME VARIABLE LEAST CHOICE): what is older than LEAST is as good as none, said; and fatal where CHOICE is ON.
+function(cdpipe_least name variable least choice)
+  set(version "${${variable}}")
+  if(version STREQUAL "" OR NOT version VERSION_LESS least)
+    return()
+  endif()
+  if(choice STREQUAL "ON")
+    message(FATAL_ERROR "CDPIPE_${name}=ON, but ${name} ${version} is older than ${least}")
+  endif()
+  message(STATUS "${name}: ${version} is here, and cdpipe needs ${least} or newer")
+  set(${variable} "" PARENT_SCOPE)
+endfunction()
