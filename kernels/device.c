@@ -172,3 +172,8 @@ cdp_status cdp_device_uploaded(cdp_device *device, int lane) {
     CDP_TRY(check_lane(lane));
     return device->table->uploaded(device, lane);
 }
+
+void cdp_device_end_uploads(cdp_device *device) {
+    if (device->table->end_uploads != NULL)
+        device->table->end_uploads(device);
+}

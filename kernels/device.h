@@ -161,6 +161,9 @@ cdp_status cdp_device_upload(cdp_device *device, int lane, void *to, const void 
  * on sees them. Any thread. */
 cdp_status cdp_device_uploaded(cdp_device *device, int lane);
 
+/* Loading is over: what the lanes hold on the device is given back. Main thread, when no other uploads. */
+void cdp_device_end_uploads(cdp_device *device);
+
 /* The host --------------------------------------------------------------------------------------------- */
 
 /* The highest tier this processor has. The first call asks the kernel for the tiles of the matrix unit, so it

@@ -37,6 +37,7 @@ typedef struct cdp_device_table {
                           double *flop_per_s_out);
     cdp_status (*upload)(cdp_device *device, int lane, void *to, const void *from_host, uint64_t n_bytes);
     cdp_status (*uploaded)(cdp_device *device, int lane);
+    void (*end_uploads)(cdp_device *device); /* NULL: lanes hold nothing */
 } cdp_device_table;
 
 struct cdp_device {

@@ -302,6 +302,8 @@ void cdp_loader_close(cdp_loader *loader) {
     atomic_store(&loader->is_stopping, true);
     for (int i = 0; i < loader->n_started; i++)
         pthread_join(loader->readers[i].thread, NULL);
+    if (loader->n_started > 0)
+        cdp_device_end_uploads(loader->device);
     for (int i = 0; loader->readers != NULL && i < loader->options.n_readers; i++)
         for (int slot = 0; slot < LANES; slot++)
             cdp_device_host_free(loader->device, loader->readers[i].pinned[slot]);

@@ -124,6 +124,17 @@ static cdp_status make_comm(nccl_edge *e, int64_t deadline_ns) {
     return CDP_OK;
 }
 
+/* Of the highest priority: a kernel that moves a hidden state takes the next block's place that comes
+ * free, and does not queue behind the thousands of a layer's grid. */
+static cdp_status open_stream(nccl_edge *e) {
+    int least = 0, greatest = 0;
+    CDP_TRY(cdp_cuda_keep(e->link->device, cudaDeviceGetStreamPriorityRange(&least, &greatest),
+                          "priorities of streams"));
+    return cdp_cuda_keep(e->link->device,
+                         cudaStreamCreateWithPriority(&e->stream, cudaStreamNonBlocking, greatest),
+                         "a stream");
+}
+
 cdp_status nccl_edge_open(nccl_edge *e, int64_t deadline_ns) {
     const size_t n = (size_t)e->link->n_seats;
     cdp_device *device = e->link->device;
@@ -132,7 +143,7 @@ cdp_status nccl_edge_open(nccl_edge *e, int64_t deadline_ns) {
     e->order = calloc(n, sizeof *e->order);
     if (e->ops == NULL || e->order == NULL)
         return cdp_fail(CDP_SYSTEM, "no memory for %d seats of an NCCL edge", e->link->n_seats);
-    CDP_TRY(cdp_cuda_keep(device, cudaStreamCreateWithFlags(&e->stream, cudaStreamNonBlocking), "a stream"));
+    CDP_TRY(open_stream(e));
     for (size_t i = 0; i < n; i++)
         CDP_TRY(cdp_cuda_keep(device, cudaEventCreateWithFlags(&e->ops[i].event, cudaEventDisableTiming),
                               "an event"));

@@ -249,9 +249,7 @@ static void close_cuda(cdp_device *device) {
     if (!d->has_failed) {
         if (d->ops_state != NULL && d->close_ops_state != NULL)
             d->close_ops_state(d->ops_state);
-        for (int i = 0; i < CDP_UPLOAD_LANES; i++)
-            if (d->lanes[i] != NULL)
-                cudaStreamDestroy(d->lanes[i]);
+        cdp_cuda_end_uploads(device);
         for (int i = 0; i < CDP_CUDA_EVENTS; i++)
             if (d->events[i] != NULL)
                 cudaEventDestroy(d->events[i]);
@@ -288,6 +286,7 @@ static const cdp_device_table cuda_table = {
     .measure = cdp_cuda_measure,
     .upload = cdp_cuda_upload,
     .uploaded = cdp_cuda_uploaded,
+    .end_uploads = cdp_cuda_end_uploads,
 };
 
 /* The context comes with the first call that needs one. */

@@ -42,6 +42,7 @@ typedef struct cuda_device {
 /* Slots of the table that have files of their own. */
 cdp_status cdp_cuda_upload(cdp_device *device, int lane, void *to, const void *from_host, uint64_t n_bytes);
 cdp_status cdp_cuda_uploaded(cdp_device *device, int lane);
+void cdp_cuda_end_uploads(cdp_device *device);
 cdp_status cdp_cuda_measure(cdp_device *device, cdp_dtype weights, double *bytes_per_s_out,
                             double *flop_per_s_out);
 

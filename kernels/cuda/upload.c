@@ -20,6 +20,15 @@ cdp_status cdp_cuda_upload(cdp_device *device, int lane, void *to, const void *f
                          "copying weights to the GPU");
 }
 
+void cdp_cuda_end_uploads(cdp_device *device) {
+    cuda_device *d = (cuda_device *)device;
+    for (int i = 0; i < CDP_UPLOAD_LANES && !d->has_failed; i++) {
+        if (d->lanes[i] != NULL)
+            cudaStreamDestroy(d->lanes[i]);
+        d->lanes[i] = NULL;
+    }
+}
+
 cdp_status cdp_cuda_uploaded(cdp_device *device, int lane) {
     cudaStream_t stream;
     CDP_TRY(use_lane((cuda_device *)device, lane, &stream));

@@ -18,6 +18,9 @@
 #include "planner/memory.h"
 #include "stage/loader.h"
 #include "tests/support/data.h"
+#ifdef CDP_STANDIN
+#include "tests/standin/standin.h"
+#endif
 
 enum { N = (20 << 20) + 5, HEADER = 64 }; /* bf16 values: six blocks for a GPU, the last one short */
 
@@ -94,6 +97,10 @@ static void load(cdp_device_kind kind, cdp_dtype dtype, uint64_t cache_bytes) {
     assert_int_equal(cdp_loader_add(loader, &entry, &to, 0), CDP_OK);
     read_all(loader);
     cdp_loader_close(loader);
+#ifdef CDP_STANDIN
+    assert_int_equal(standin_n_streams(),
+                     kind == CDP_DEVICE_CUDA); /* the queue; the readers' lanes are gone */
+#endif
     assert_int_equal(cdp_device_copy_out(device, back, to.data, n_bytes), CDP_OK);
     cdp_device_drain(device);
     for (size_t i = 0; i < N; i++) {

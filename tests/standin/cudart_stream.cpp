@@ -3,9 +3,9 @@
 
 extern "C" {
 
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int) {
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int priority) {
     CONTEXT_OR_RETURN();
-    *stream = standin_stream_open((flags & cudaStreamNonBlocking) == 0);
+    *stream = standin_stream_open((flags & cudaStreamNonBlocking) == 0, priority);
     return cudaSuccess;
 }
 

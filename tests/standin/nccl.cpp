@@ -236,6 +236,9 @@ ncclResult_t begin(ncclComm_t comm, void *memory, size_t n, bool is_send, cudaSt
                        memory);
         return ncclInvalidArgument;
     }
+    if (standin_priority(stream) >= 0)
+        standin_report(
+            "NCCL: a stream of no priority, whose kernels wait behind every grid that fills the GPU");
     if (comm->first != nullptr) {
         standin_report("NCCL: an operation while the one before is in progress");
         return ncclInvalidUsage;

@@ -61,6 +61,7 @@ struct standin_operation {
 
 struct CUstream_st {
     int gpu = 0;
+    int priority = 0; /* lower goes first on a GPU */
     bool is_null = false, is_blocking = false, is_running = false;
     std::deque<standin_operation> queue;
     uint64_t wanted = 0; /* tickets up to here somebody asked for */
@@ -89,7 +90,7 @@ void standin_want(standin_state *s, CUstream_st *stream, uint64_t ticket);
 /* The lock is held. */
 void standin_add(standin_state *s, CUstream_st *stream, standin_operation op);
 
-cudaStream_t standin_stream_open(bool is_blocking);
+cudaStream_t standin_stream_open(bool is_blocking, int priority);
 void standin_stream_close(cudaStream_t stream);
 bool standin_stream_is_idle(cudaStream_t stream); /* asks for everything in it */
 void standin_stream_wait(cudaStream_t stream);

@@ -51,6 +51,11 @@ typedef enum standin_progress { STANDIN_DONE, STANDIN_NOT_YET, STANDIN_FAILED } 
 cudaError_t standin_enqueue(cudaStream_t stream, const char *name, standin_progress (*run)(void *argument),
                             void *argument, void (*drop)(void *argument));
 
+/* Streams that are open now. */
+int standin_n_streams(void);
+/* As cudaStreamCreateWithPriority was told: lower goes first. */
+int standin_priority(cudaStream_t stream);
+
 /* Everything that was counted since the start. */
 typedef struct standin_counts {
     uint64_t launches, blocks, threads, meetings, copies, products;

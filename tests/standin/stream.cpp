@@ -245,12 +245,13 @@ cudaError_t standin_enqueue(cudaStream_t stream, const char *name, standin_progr
 
 /* ---- streams ---- */
 
-cudaStream_t standin_stream_open(bool is_blocking) {
+cudaStream_t standin_stream_open(bool is_blocking, int priority) {
     standin_state &s = standin_all();
     std::lock_guard<std::mutex> hold(s.lock);
     CUstream_st *const stream = new CUstream_st;
     stream->gpu = standin_current();
     stream->is_blocking = is_blocking;
+    stream->priority = priority;
     s.streams.push_back(stream);
     return stream;
 }
@@ -289,6 +290,16 @@ void standin_wait_all(void) {
     });
     hold.unlock();
     standin_memory_close();
+}
+
+int standin_n_streams(void) {
+    standin_state &s = standin_all();
+    std::lock_guard<std::mutex> hold(s.lock);
+    return (int)(s.streams.size() - s.null_streams.size());
+}
+
+int standin_priority(cudaStream_t stream) {
+    return standin_real(stream)->priority;
 }
 
 void standin_stream_close(cudaStream_t stream) {
