@@ -3,7 +3,6 @@
  *
  *     memory   ptx_load16  ptx_load16_nc  ptx_store16        16 bytes a thread, at a multiple of 16
  *     copies   ptx_copy16_async  _commit  _wait<N>           global -> shared, done at the wait, not before
- *     tiles    ptx_ldmatrix_x4  _x2  _trans                  8x8 tiles of 16-bit values from shared memory
  *     product  ptx_mma_bf16  ptx_mma_f16                     d (16x8) += a (16x16) b (16x8), sums in f32
  *     number   ptx_exp2                                      2^x, 2 bits short of exact, tiny results are 0
  *     order    ptx_part_sync                                 a barrier for some warps of a block
@@ -89,53 +88,6 @@ template <int N> __device__ __forceinline__ void ptx_copy_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 #else
     standin_copy_wait(N);
-#endif
-}
-
-/* Four 8x8 tiles of 16-bit values: lane i hands in the address of row i % 8 of tile i / 8 (16 bytes, aligned)
- * and gets, of each tile, columns 2t and 2t+1 of row g. */
-__device__ __forceinline__ void ptx_ldmatrix_x4(unsigned (&d)[4], const void *shared_row PTX_SITE) {
-#ifdef __CUDACC__
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
-                 : "r"(ptx_shared_address(shared_row))
-                 : "memory");
-#else
-    standin_load_tiles(d, 4, shared_row, false, file, line);
-#endif
-}
-
-/* Two tiles: lanes 0-15 hand in rows; the addresses of the others are not looked at. */
-__device__ __forceinline__ void ptx_ldmatrix_x2(unsigned (&d)[2], const void *shared_row PTX_SITE) {
-#ifdef __CUDACC__
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
-                 : "=r"(d[0]), "=r"(d[1])
-                 : "r"(ptx_shared_address(shared_row))
-                 : "memory");
-#else
-    standin_load_tiles(d, 2, shared_row, false, file, line);
-#endif
-}
-
-/* The same with each tile transposed on its way: a lane gets rows 2t and 2t+1 of column g. */
-__device__ __forceinline__ void ptx_ldmatrix_x4_trans(unsigned (&d)[4], const void *shared_row PTX_SITE) {
-#ifdef __CUDACC__
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
-                 : "r"(ptx_shared_address(shared_row))
-                 : "memory");
-#else
-    standin_load_tiles(d, 4, shared_row, true, file, line);
-#endif
-}
-__device__ __forceinline__ void ptx_ldmatrix_x2_trans(unsigned (&d)[2], const void *shared_row PTX_SITE) {
-#ifdef __CUDACC__
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
-                 : "=r"(d[0]), "=r"(d[1])
-                 : "r"(ptx_shared_address(shared_row))
-                 : "memory");
-#else
-    standin_load_tiles(d, 2, shared_row, true, file, line);
 #endif
 }
 

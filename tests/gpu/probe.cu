@@ -25,7 +25,11 @@ __global__ static void norm_kernel(float *out, const float *x, int dim, float ep
         out[i] = x[i] * scale;
 }
 
-/* One warp: a by ldmatrix, b by its transposing form, then one product. */
+__device__ static unsigned pair(const uint16_t *low, const uint16_t *high) {
+    return (unsigned)*low | (unsigned)*high << 16;
+}
+
+/* One warp, one product; the fragments are drawn in ptx.h. */
 template <bool IS_BF16>
 __global__ static void product_kernel(float *out, const uint16_t *a, const uint16_t *b) {
     __shared__ __align__(16) uint16_t a_tile[16 * 16];
@@ -38,8 +42,14 @@ __global__ static void product_kernel(float *out, const uint16_t *a, const uint1
     ptx_copy_wait<0>();
     __syncwarp();
     unsigned a_part[4], b_part[2];
-    ptx_ldmatrix_x4(a_part, &a_tile[lane % 16 * 16 + lane / 16 * 8]);
-    ptx_ldmatrix_x2_trans(b_part, &b_tile[lane % 16 * 8]);
+    for (int i = 0; i < 4; i++) {
+        const uint16_t *const at = &a_tile[(g + i % 2 * 8) * 16 + 2 * t + i / 2 * 8];
+        a_part[i] = pair(at, at + 1);
+    }
+    for (int i = 0; i < 2; i++) {
+        const uint16_t *const at = &b_tile[(2 * t + i * 8) * 8 + g];
+        b_part[i] = pair(at, at + 8);
+    }
     float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     if (IS_BF16)
         ptx_mma_bf16(sum, a_part, b_part);

@@ -162,9 +162,7 @@ static inline void standin_check_aligned(const void *address, size_t alignment, 
 void standin_copy_later(void *to_shared, const void *from_global, size_t n_bytes);
 void standin_copy_commit(void);
 void standin_copy_wait(int n_newest_left);
-/* ldmatrix and mma.sync of a whole warp; the fragment layout is drawn in ptx.h. */
-void standin_load_tiles(unsigned *d, int n_tiles, const void *row, bool is_transposed, const char *file,
-                        int line);
+/* mma.sync of a whole warp; the fragment layout is drawn in ptx.h. */
 void standin_multiply_tiles(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], bool is_bf16,
                             const char *file, int line);
 void standin_wait_previous(void);

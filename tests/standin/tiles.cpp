@@ -1,28 +1,11 @@
-/* tests/standin/tiles.cpp - ldmatrix and mma.sync of a whole warp, from the PTX manual's fragment layouts
- * (drawn in kernels/cuda/ptx.h): the last lane to arrive computes for all. */
+/* tests/standin/tiles.cpp - mma.sync of a whole warp, from the PTX manual's fragment layouts (drawn in
+ * kernels/cuda/ptx.h): the last lane to arrive computes for all. */
 #include "kernels/dtype.h"
 #include "tests/standin/inside.h"
 
 namespace {
 
 enum { LANES = 32 };
-
-/* in: each lane's row address; out: its registers; n_bytes: 4 a tile; extra: transposed. */
-void combine_load(const void *const in[32], void *const out[32], const int is_transposed[32],
-                  size_t n_bytes) {
-    const int n_tiles = (int)(n_bytes / sizeof(unsigned));
-    for (int tile = 0; tile < n_tiles; tile++) {
-        uint16_t value[8][8];
-        for (int row = 0; row < 8; row++)
-            memcpy(value[row], in[tile * 8 + row], sizeof value[row]);
-        for (int lane = 0; lane < LANES; lane++) {
-            const int g = lane / 4, t = lane % 4;
-            const uint16_t low = is_transposed[lane] ? value[2 * t][g] : value[g][2 * t];
-            const uint16_t high = is_transposed[lane] ? value[2 * t + 1][g] : value[g][2 * t + 1];
-            static_cast<unsigned *>(out[lane])[tile] = (unsigned)low | (unsigned)high << 16;
-        }
-    }
-}
 
 struct product_in {
     unsigned a[4], b[2];
@@ -60,14 +43,6 @@ void combine_product(const void *const in[32], void *const out[32], const int is
 }
 
 } // namespace
-
-void standin_load_tiles(unsigned *d, int n_tiles, const void *row, bool is_transposed, const char *file,
-                        int line) {
-    if (standin_lane() < n_tiles * 8)
-        standin_check_aligned(row, 16, file, line);
-    standin_warp_meet("ldmatrix", 0xffffffffu, row, d, is_transposed, (size_t)n_tiles * sizeof *d,
-                      combine_load, file, line);
-}
 
 void standin_multiply_tiles(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], bool is_bf16,
                             const char *file, int line) {
