@@ -92,7 +92,7 @@ static void test_company(void **state) {
  * reads them from the device, and takes the graph of its own row count. */
 static void test_recorded(void **state) {
     (void)state;
-    for (int i = 0; i < 2; i++) { /* bf16, fp32 */
+    for (int i = 0; i < 3; i++) { /* bf16, fp32, fp16 */
         const layer_spec *spec = &test_layer_specs[i];
         layer_case *want = test_layer_open(spec, ref()), *got = test_layer_open(spec, gpu());
         got->is_recorded = true;
@@ -112,17 +112,58 @@ static void test_recorded(void **state) {
     }
 }
 
+/* The same with more rows than the kernels for few take: cuBLASLt's products in a graph. Steps of 20 rows
+ * of one sequence and of 64 of two others in turn: each plain, recorded, and replayed twice. */
+static void test_recorded_products(void **state) {
+    (void)state;
+    for (int i = 0; i < 3; i++) { /* bf16, fp32, fp16 */
+        const layer_spec *spec = &test_layer_specs[i];
+        layer_case *want = test_layer_open(spec, ref()), *got = test_layer_open(spec, gpu());
+        got->is_recorded = true;
+        for (int step = 0; step < 8; step++) {
+            layer_case *both[] = {want, got};
+            for (int k = 0; k < 2; k++) {
+                if (step % 2 == 0) {
+                    test_layer_add_rows(both[k], 2, step / 2 * 20, 20);
+                } else {
+                    test_layer_add_rows(both[k], 0, step / 2 * 32, 32);
+                    test_layer_add_rows(both[k], 1, step / 2 * 32, 32);
+                }
+                test_layer_run(both[k]);
+            }
+            test_layer_compare(got, want, step % 2 == 0 ? 20 : 64);
+        }
+        test_layer_close(got);
+        test_layer_close(want);
+    }
+}
+
 static void test_commands(void **state) {
     (void)state;
     test_layer_commands(gpu());
 }
 
+/* What a plan has counted too low is told with its numbers, before anything is written where others have
+ * their memory. */
+static void test_slab_is_short(void **state) {
+    (void)state;
+    cdp_device *device = gpu();
+    void *first = NULL, *second = NULL;
+    assert_int_equal(cdp_device_reserve(device, 4096), CDP_OK);
+    assert_int_equal(cdp_device_alloc(device, &first, 3000), CDP_OK);
+    assert_int_equal(cdp_device_alloc(device, &second, 3000), CDP_INTERNAL);
+    assert_null(second);
+    assert_non_null(strstr(cdp_error_message(), "a buffer of 3000 bytes, but "));
+    assert_non_null(strstr(cdp_error_message(), " of the 4096 that the plan counted are left"));
+    cdp_error_clear();
+    cdp_device_close(device);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_ref),
-        cmocka_unit_test(test_company),
-        cmocka_unit_test(test_recorded),
-        cmocka_unit_test(test_commands),
+        cmocka_unit_test(test_against_ref), cmocka_unit_test(test_company),
+        cmocka_unit_test(test_recorded),    cmocka_unit_test(test_recorded_products),
+        cmocka_unit_test(test_commands),    cmocka_unit_test(test_slab_is_short),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -235,6 +235,13 @@ static void memory_that_is_refused_is_told_with_numbers(void **state) {
     test_run_env(run, "STANDIN_FAULT=1:malloc:memory:5");
     expect(run, 71, "rank 1: GPU 1 stand-in GPU has no room for 0.00");
     test_run_close(run);
+    run = make_run(2, "2G,2G/65600K", NULL); /* another process took it between plan and load */
+    add_model(run);
+    test_run_add(run, "--device-map", "2,3", NULL);
+    test_run_env(run, "STANDIN_FAULT=1:meminfo:overstated");
+    expect(run, 71, "rank 1: GPU 1 stand-in GPU has no room for ");
+    assert_non_null(strstr(run->err, " GiB are free now"));
+    test_run_close(run);
     run = make_run(2, "2G,1G/500M", NULL); /* the plan sees that the context alone does not fit */
     add_model(run);
     test_run_add(run, "--device-map", "2,3", NULL);

@@ -21,7 +21,8 @@ extern "C" {
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes) {
     CONTEXT_OR_RETURN();
     const standin_gpu *const gpu = standin_gpu_at(standin_current());
-    *free_bytes = gpu->free_at_start - gpu->allocated;
+    *free_bytes =
+        standin_fault_due("meminfo", "overstated") ? gpu->total : gpu->free_at_start - gpu->allocated;
     *total_bytes = gpu->total;
     return cudaSuccess;
 }

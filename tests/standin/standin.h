@@ -18,6 +18,7 @@
  *         launch:sticky     the launch is accepted, the kernel fails: every later call returns the error
  *         launch:refused    the launch itself returns an error
  *         malloc:memory     cudaMalloc finds none
+ *         meminfo:overstated   cudaMemGetInfo calls all memory free
  *         host:memory       pinned host memory finds none
  *         copy:corrupt      one byte of a copy between host and device arrives changed
  *         sync:sticky       a synchronisation or query finds the context dead
