@@ -23,6 +23,7 @@ namespace fc = boost::context::detail;
 
 standin_place standin_now;
 standin_machine standin_running;
+void (*standin_on_access)(const void *, size_t, bool);
 
 namespace {
 
@@ -31,6 +32,7 @@ enum { STACK_BYTES = 128 * 1024, POISON = 0xFF };
 standin_machine &m = standin_running;
 
 void *dynamic_shared = nullptr;
+thread_local bool runs_kernels = false; /* the worker thread, inside a grid */
 
 uint64_t next_random(uint64_t *state) {
     *state += 0x9E3779B97F4A7C15u;
@@ -180,6 +182,7 @@ void start_block() {
         standin_thread *const f = &m.threads[(size_t)t];
         f->on = nullptr;
         f->state = READY;
+        f->has_waited = false;
         f->index = uint3{(unsigned)t % d.x, (unsigned)t / d.x % d.y, (unsigned)t / (d.x * d.y)};
         f->copies.clear();
         f->groups.clear();
@@ -264,6 +267,15 @@ void standin_name_place(char *out, size_t n_bytes) {
              standin_now.block.z);
 }
 
+void standin_access(const void *address, size_t n_bytes, bool is_write) {
+    if (runs_kernels && standin_on_access != nullptr)
+        standin_on_access(address, n_bytes, is_write);
+}
+
+void standin_end_chain(void) {
+    m.chain_start = m.n_grids + 1;
+}
+
 void standin_set_block_order(standin_order order, uint64_t seed) {
     m.order = order;
     m.seed = seed;
@@ -275,6 +287,8 @@ bool standin_run_grid(const standin_launch &launch) {
     m.launch = &launch;
     m.n_threads = (int)(launch.block.x * launch.block.y * launch.block.z);
     m.has_waited = m.has_failed = false;
+    m.n_grids++;
+    m.chain_start = launch.is_programmatic ? m.chain_start : m.n_grids;
     standin_now.block_dim = launch.block;
     standin_now.grid_dim = launch.grid;
     standin_use_shared(launch.kernel);
@@ -288,6 +302,7 @@ bool standin_run_grid(const standin_launch &launch) {
     uint64_t random = m.seed * 1000003 + standin_counted.launches;
     put_in_order(blocks.data(), (int)n_blocks, &random);
     bool is_good = true;
+    runs_kernels = true;
     for (uint64_t i = 0; is_good && i < n_blocks; i++) {
         standin_now.block = uint3{blocks[i] % launch.grid.x, blocks[i] / launch.grid.x % launch.grid.y,
                                   blocks[i] / (launch.grid.x * launch.grid.y)};
@@ -295,6 +310,7 @@ bool standin_run_grid(const standin_launch &launch) {
             choose_order(&random);
         is_good = run_block();
     }
+    runs_kernels = false;
     if (is_good && launch.is_programmatic && !m.has_waited) {
         standin_report(
             "%s: launched to overlap the kernel before it, but no thread calls ptx_wait_previous()",

@@ -33,6 +33,7 @@ struct standin_fiber {
 struct standin_thread {
     standin_fiber *on = nullptr; /* NULL: not started */
     standin_thread_state state = LEFT;
+    bool has_waited = false; /* for the kernels before this one */
     uint3 index = {};
     /* where it waits */
     const char *what = "", *file = "";
@@ -66,6 +67,8 @@ struct standin_machine {
     int lane_at[WARP] = {}, place_of[WARP] = {};
     int warp_at[MAX_WARPS] = {};
     bool has_waited = false, has_failed = false;
+    uint64_t n_grids = 0;     /* so far: the number of the one that runs */
+    uint64_t chain_start = 0; /* the last that was launched plainly: those since may overlap */
     standin_order order = STANDIN_ASCENDING;
     uint64_t seed = 1;
 };

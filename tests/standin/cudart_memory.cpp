@@ -112,6 +112,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n_bytes, cudaMemc
         memset(to, 0xFF, n_bytes);
     const bool is_corrupt = is_to_device != is_from_device && standin_fault_due("copy", "corrupt");
     return standin_note(standin_queue_work(stream, "copy", [=] {
+        standin_end_chain();
         memmove(to, from, n_bytes);
         if (is_corrupt)
             static_cast<unsigned char *>(to)[n_bytes / 2] ^= 1;
@@ -136,6 +137,7 @@ cudaError_t cudaMemsetAsync(void *memory, int value, size_t n_bytes, cudaStream_
     if (!standin_memory_has(memory, n_bytes))
         return standin_note(cudaErrorInvalidValue);
     return standin_note(standin_queue_work(stream, "set", [=] {
+        standin_end_chain();
         standin_memory_set(memory, value, n_bytes);
         return STANDIN_DONE;
     }));
@@ -156,6 +158,7 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
         !fits(from, from_pitch * (height - 1) + width, is_from_device))
         return standin_note(cudaErrorInvalidValue);
     return standin_note(standin_queue_work(stream, "copy", [=] {
+        standin_end_chain();
         for (size_t row = 0; row < height; row++)
             memmove(static_cast<char *>(to) + row * to_pitch,
                     static_cast<const char *>(from) + row * from_pitch, width);

@@ -16,6 +16,14 @@
 bool standin_run_grid(const standin_launch &launch);
 void standin_set_block_order(standin_order order, uint64_t seed);
 
+/* Told of the loads and stores of kernels, where they are traced (traced/accesses.cpp), else NULL. */
+extern void (*standin_on_access)(const void *address, size_t n_bytes, bool is_write);
+/* From any thread; only kernels' count. */
+void standin_access(const void *address, size_t n_bytes, bool is_write);
+
+/* What runs now is no kernel: those before it are done, and the next does not overlap with them. */
+void standin_end_chain(void);
+
 /* ---- shared.cpp: the static shared memory of kernels ---- */
 
 /* The kernel whose blocks run now; fill the shared variables it may use with poison. */

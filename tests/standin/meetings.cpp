@@ -157,6 +157,8 @@ void standin_misaligned(const void *address, size_t alignment, const char *file,
 /* ---- copies that are done at the wait ---- */
 
 void standin_copy_later(void *to_shared, const void *from_global, size_t n_bytes) {
+    if (from_global != nullptr)
+        standin_access(from_global, n_bytes, false);
     m.threads[(size_t)m.current].copies.push_back({to_shared, from_global, n_bytes});
 }
 
@@ -185,5 +187,5 @@ void standin_copy_wait(int n_newest_left) {
 }
 
 void standin_wait_previous(void) {
-    m.has_waited = true;
+    m.has_waited = m.threads[(size_t)m.current].has_waited = true;
 }

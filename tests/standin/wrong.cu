@@ -116,6 +116,18 @@ __global__ static void copy_kernel(float *out, const float *x) {
     out[threadIdx.x] = x[threadIdx.x];
 }
 
+__global__ static void early_read_kernel(float *out, const float *x) {
+    const float value = x[threadIdx.x];
+    ptx_wait_previous();
+    out[threadIdx.x] = value;
+}
+
+__global__ static void early_write_kernel(float *out, const float *x) {
+    out[threadIdx.x] = 0.0f;
+    ptx_wait_previous();
+    out[threadIdx.x] = x[threadIdx.x];
+}
+
 cdp_status wrong_no_barrier(float *out, const float *x) {
     return CDP_LAUNCH(no_barrier_kernel, 1, WRONG_THREADS, 0, nullptr, out, x);
 }
@@ -160,6 +172,12 @@ cdp_status wrong_race_of_blocks(float *out, int n_blocks) {
 }
 cdp_status wrong_overlap(float *out, const float *x) {
     return CDP_LAUNCH_PDL(copy_kernel, 1, WRONG_THREADS, 0, nullptr, out, x);
+}
+cdp_status wrong_early_read(float *out, const float *x) {
+    return CDP_LAUNCH_PDL(early_read_kernel, 1, WRONG_THREADS, 0, nullptr, out, x);
+}
+cdp_status wrong_early_write(float *out, const float *x) {
+    return CDP_LAUNCH_PDL(early_write_kernel, 1, WRONG_THREADS, 0, nullptr, out, x);
 }
 cdp_status wrong_launch(float *out, int n_threads, size_t shared_bytes) {
     return CDP_LAUNCH(race_kernel, 1, n_threads, shared_bytes, nullptr, out);

@@ -37,6 +37,10 @@ cdp_status wrong_alignment(float *out, const float *x);
 cdp_status wrong_race_of_blocks(float *out, int n_blocks);
 /* Launched to overlap the one before, without waiting for it. */
 cdp_status wrong_overlap(float *out, const float *x);
+/* The same, but reading x, or writing out, before it waits. Seen by traced kernels only; reading is right
+ * where no kernel wrote x. */
+cdp_status wrong_early_read(float *out, const float *x);
+cdp_status wrong_early_write(float *out, const float *x);
 /* A launch that a GPU refuses: more threads, or more shared memory, than a block has. */
 cdp_status wrong_launch(float *out, int n_threads, size_t shared_bytes);
 /* What is right: out[i] = x[i] for i < 256. */
