@@ -28,7 +28,7 @@ cdp_cpu_tier cdp_cpu_best_tier(void) {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
         return may_use_tiles() ? CDP_TIER_AMX : CDP_TIER_AVX512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
         return CDP_TIER_AVX2;
 #endif
     return CDP_TIER_PLAIN;
