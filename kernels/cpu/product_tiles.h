@@ -5,10 +5,11 @@
  *     w (rows, cols)  as the file has it: A tiles of 16 outputs by 32 k         no second copy, no packing
  *     2 x 2 blocks    C tiles 0 1 2 3 = outputs {0, 16} x rows {0, 16}          four loads feed four products
  *
- * Every output sums its k in ascending order, 32 a step, in one accumulator, whatever the other rows are: one
- * token or a prompt, the bits are the same. x holds values that are bf16 already (ops.h, rounding), so
- * packing loses nothing. One row costs as much as sixteen, but even then the unit takes weights faster than
- * memory brings them. What sticks out at the edges of w passes a small copy filled up with zeros.
+ * Every output takes its k 32 a step: the unit sums the 16 even and the 16 odd ones from zero on, adds the
+ * two sums, and adds that to the output's accumulator. Steps go in ascending order, whatever the other rows
+ * are: one token or a prompt, the bits are the same. x holds values that are bf16 already (ops.h, rounding),
+ * so packing loses nothing. One row costs as much as sixteen, but even then the unit takes weights faster
+ * than memory brings them. What sticks out at the edges of w passes a small copy filled up with zeros.
  */
 #pragma once
 
@@ -42,27 +43,28 @@ static uint16_t *packed_at(const tiles_args *a, int row_block, int step) {
 }
 
 /* 32 values of a row, each the upper half of its f32, as 16 pairs; beyond n they are 0. */
-SIMD vu bf16_pairs(const float *x, int n) {
+SIMD void bf16_pairs(tile_row *out, const float *x, int n) {
     float edge[TILE_K] = {0};
     if (n < TILE_K)
         memcpy(edge, x, (size_t)n * sizeof *x);
     const float *from = n < TILE_K ? edge : x;
-    const vu first = (vu)v_load(from), second = (vu)v_load(from + TILE_SIDE);
-    const vu even =
-        __builtin_shuffle(first, second, (vi){0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30});
-    const vu odd =
-        __builtin_shuffle(first, second, (vi){1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31});
-    return (even >> 16) | (odd & 0xFFFF0000u);
+    tile_row first, second;
+    memcpy(&first, from, sizeof first);
+    memcpy(&second, from + TILE_SIDE, sizeof second);
+    const tile_row even = __builtin_shuffle(
+        first, second, (tile_lanes){0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30});
+    const tile_row odd = __builtin_shuffle(
+        first, second, (tile_lanes){1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31});
+    *out = (even >> 16) | (odd & 0xFFFF0000u);
 }
 
 static void pack_tile(const tiles_args *a, int row_block, int step) {
     const int first = row_block * TILE_SIDE, n = a->w.cols - step * TILE_K;
-    vu pairs[TILE_SIDE];
+    tile_row pairs[TILE_SIDE] = {0};
 #pragma GCC unroll 16
     for (int r = 0; r < TILE_SIDE; r++)
-        pairs[r] = first + r < a->n_rows
-                       ? bf16_pairs(a->x + (size_t)(first + r) * a->x_stride + (size_t)(step * TILE_K), n)
-                       : (vu){0};
+        if (first + r < a->n_rows)
+            bf16_pairs(&pairs[r], a->x + (size_t)(first + r) * a->x_stride + (size_t)(step * TILE_K), n);
     transpose(pairs);
     memcpy(packed_at(a, row_block, step), pairs, sizeof pairs);
 }
@@ -97,7 +99,7 @@ SIMD const void *weights_at(const tiles_args *a, int output, int k, unsigned cha
 /* A finished tile of sums (16 outputs, 16 rows) to its place in out. */
 static void put_sums(const tiles_args *a, const float *sums, int output, int row) {
     const int n_outs = a->w.rows - output < TILE_SIDE ? a->w.rows - output : TILE_SIDE;
-    vu r[TILE_SIDE];
+    tile_row r[TILE_SIDE];
     memcpy(r, sums, sizeof r);
     transpose(r);
     for (int i = 0; i < TILE_SIDE && row + i < a->n_rows; i++)

@@ -9,10 +9,13 @@
 #include <cmocka.h>
 
 #include "kernels/cpu/queue.h"
+#include "tests/kernels/tiles_trap.h"
 #include "tests/support/layer_case.h"
 
 #if defined(__x86_64__)
-extern const cdp_ops cdp_ops_tiles_twin; /* tests/kernels/tiles_twin.c */
+/* kernels/cpu/amx.c once more (tests/CMakeLists.txt): the matrix unit in plain C, and in instructions that
+ * may trap. */
+extern const cdp_ops cdp_ops_amx_twin, cdp_ops_amx_twin_avx512, cdp_ops_amx_trapped;
 #endif
 
 static cdp_device *cpu(const cdp_ops *ops, int n_threads) {
@@ -36,48 +39,6 @@ static void check_tier(const cdp_ops *ops) {
     }
 }
 
-static const cdp_ops *tier(cdp_cpu_tier which) {
-    const cdp_ops *ops = cdp_ops_for_tier(which);
-    if (ops == NULL) {
-        print_message("this processor has no %s\n", cdp_cpu_tier_name(which));
-        skip();
-    }
-    return ops;
-}
-
-/* The AMX tier's kernels, with the matrix unit in plain C; NULL where AVX-512 is missing. */
-static const cdp_ops *tiles_twin(void) {
-#if defined(__x86_64__)
-    if (cdp_cpu_best_tier() >= CDP_TIER_AVX512)
-        return &cdp_ops_tiles_twin;
-#endif
-    return NULL;
-}
-
-static void test_plain(void **state) {
-    (void)state;
-    check_tier(tier(CDP_TIER_PLAIN));
-}
-static void test_avx2(void **state) {
-    (void)state;
-    check_tier(tier(CDP_TIER_AVX2));
-}
-static void test_avx512(void **state) {
-    (void)state;
-    check_tier(tier(CDP_TIER_AVX512));
-}
-
-static void test_amx(void **state) {
-    (void)state;
-    check_tier(tier(CDP_TIER_AMX));
-}
-static void test_amx_twin(void **state) {
-    (void)state;
-    if (tiles_twin() == NULL)
-        skip();
-    check_tier(tiles_twin());
-}
-
 static void check_same_bits(const cdp_ops *ops) {
     for (int i = 0; i < test_n_layer_specs; i++) {
         const layer_spec *spec = &test_layer_specs[i];
@@ -97,12 +58,84 @@ static void check_same_bits(const cdp_ops *ops) {
     }
 }
 
+static const cdp_ops *tier(cdp_cpu_tier which) {
+    const cdp_ops *ops = cdp_ops_for_tier(which);
+    if (ops == NULL) {
+        print_message("this processor has no %s\n", cdp_cpu_tier_name(which));
+        skip();
+    }
+    return ops;
+}
+
+static void test_plain(void **state) {
+    (void)state;
+    check_tier(tier(CDP_TIER_PLAIN));
+}
+static void test_avx2(void **state) {
+    (void)state;
+    check_tier(tier(CDP_TIER_AVX2));
+}
+static void test_avx512(void **state) {
+    (void)state;
+    check_tier(tier(CDP_TIER_AVX512));
+}
+
+static void test_amx(void **state) {
+    (void)state;
+    check_tier(tier(CDP_TIER_AMX));
+}
+
+#if defined(__x86_64__)
+/* All results of two tables, bit for bit. */
+static void check_equal(const cdp_ops *ops, const cdp_ops *other) {
+    for (int i = 0; i < test_n_layer_specs; i++) {
+        const layer_spec *spec = &test_layer_specs[i];
+        const size_t n = 40 * (size_t)spec->vocab;
+        float *want = calloc(n, sizeof *want), *got = calloc(n, sizeof *got);
+        test_layer_collect(spec, cpu(ops, 1), 40, true, want);
+        test_layer_collect(spec, cpu(other, 2), 40, true, got);
+        if (memcmp(want, got, n * sizeof *want) != 0)
+            fail_msg("%s: %s and %s have other bits", spec->name, ops->name, other->name);
+        free(want);
+        free(got);
+    }
+}
+
+static void demand(cdp_cpu_tier which) {
+    if (cdp_cpu_best_tier() < which)
+        skip();
+}
+static void test_amx_twin(void **state) {
+    (void)state;
+    demand(CDP_TIER_AVX2);
+    check_tier(&cdp_ops_amx_twin);
+    check_same_bits(&cdp_ops_amx_twin);
+}
+static void test_amx_twin_avx512(void **state) {
+    (void)state;
+    demand(CDP_TIER_AVX512);
+    check_tier(&cdp_ops_amx_twin_avx512);
+    check_same_bits(&cdp_ops_amx_twin_avx512);
+}
+/* What the compiler made of the instructions: one that reads memory too early, or finds a store left out,
+ * shows. */
+static void test_amx_trapped(void **state) {
+    (void)state;
+    demand(CDP_TIER_AVX2);
+    test_tiles_trap();
+    check_equal(&cdp_ops_amx_trapped, &cdp_ops_amx_twin);
+    assert_true((test_tiles_trapped() > 0) == (cdp_cpu_best_tier() < CDP_TIER_AMX));
+}
+static void test_amx_unit(void **state) {
+    (void)state;
+    check_equal(tier(CDP_TIER_AMX), &cdp_ops_amx_twin_avx512);
+}
+#endif
+
 static void test_same_bits(void **state) {
     (void)state;
     for (int which = CDP_TIER_PLAIN; which <= (int)cdp_cpu_best_tier(); which++)
         check_same_bits(cdp_ops_for_tier((cdp_cpu_tier)which));
-    if (tiles_twin() != NULL)
-        check_same_bits(tiles_twin());
 }
 
 static void test_commands(void **state) {
@@ -112,9 +145,18 @@ static void test_commands(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),    cmocka_unit_test(test_avx2),     cmocka_unit_test(test_avx512),
-        cmocka_unit_test(test_amx),      cmocka_unit_test(test_amx_twin), cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_avx2),
+        cmocka_unit_test(test_avx512),
+        cmocka_unit_test(test_amx),
+        cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_commands),
+#if defined(__x86_64__)
+        cmocka_unit_test(test_amx_twin),
+        cmocka_unit_test(test_amx_twin_avx512),
+        cmocka_unit_test(test_amx_trapped),
+        cmocka_unit_test(test_amx_unit),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,9 +10,10 @@
 #include <cmocka.h>
 
 #include "kernels/cpu/queue.h"
+#include "tests/kernels/tiles_trap.h"
 
 #if defined(__x86_64__)
-extern const cdp_peak cdp_ops_tiles_twin_peak; /* tests/kernels/tiles_twin.c */
+extern const cdp_peak cdp_ops_amx_twin_peak, cdp_ops_amx_trapped_peak; /* as in test_layer.c */
 #endif
 
 enum { THREADS = 2, N_SUMS = 12 };
@@ -86,10 +87,12 @@ static void test_tiers(void **state) {
 
 static void test_tiles_twin(void **state) {
     (void)state;
-    if (cdp_cpu_best_tier() < CDP_TIER_AVX512)
+    if (cdp_cpu_best_tier() < CDP_TIER_AVX2)
         skip();
 #if defined(__x86_64__)
-    check_tiles("amx twin", &cdp_ops_tiles_twin_peak);
+    check_tiles("amx twin", &cdp_ops_amx_twin_peak);
+    test_tiles_trap();
+    check_tiles("amx, trapped", &cdp_ops_amx_trapped_peak);
 #endif
 }
 
