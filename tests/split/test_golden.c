@@ -37,18 +37,6 @@ enum { N_FAMILIES = sizeof families / sizeof families[0] };
 
 static char model_dir[4096], golden_path[4200];
 
-/* TEST_FAMILIES names some, a blank between: tests/gpu/run starts several programs side by side. */
-static bool is_wanted(const family *f) {
-    const char *wanted = getenv("TEST_FAMILIES");
-    const size_t n = strlen(f->name);
-    if (wanted == NULL)
-        return true;
-    for (const char *at = wanted; (at = strstr(at, f->name)) != NULL; at += n)
-        if ((at == wanted || at[-1] == ' ') && (at[n] == ' ' || at[n] == '\0'))
-            return true;
-    return false;
-}
-
 static void use_family(const family *f) {
     snprintf(model_dir, sizeof model_dir, "%s/tests/golden/models/%s", CDPIPE_SOURCE_DIR, f->name);
     snprintf(golden_path, sizeof golden_path, "%s/golden.safetensors", model_dir);
@@ -105,7 +93,7 @@ static void check_fp32(const family *f, int np, int prompt, const char *chunk) {
 static void test_fp32_one_process(void **state) {
     (void)state;
     for (int i = 0; i < N_FAMILIES; i++) {
-        if (!is_wanted(&families[i]))
+        if (!golden_is_wanted(families[i].name))
             continue;
         use_family(&families[i]);
         for (int prompt = 0; prompt < 4; prompt++)
@@ -116,7 +104,7 @@ static void test_fp32_one_process(void **state) {
 static void test_fp32_three_processes(void **state) {
     (void)state;
     for (int i = 0; i < N_FAMILIES; i++) {
-        if (!is_wanted(&families[i]))
+        if (!golden_is_wanted(families[i].name))
             continue;
         use_family(&families[i]);
         check_fp32(&families[i], 3, 3, "7");
@@ -127,7 +115,7 @@ static void test_bf16(void **state) {
     (void)state;
     for (int i = 0; i < N_FAMILIES; i++) {
         const family *f = &families[i];
-        if (!is_wanted(f))
+        if (!golden_is_wanted(f->name))
             continue;
         use_family(f);
         double *errors = NULL, sum = 0;
@@ -157,7 +145,7 @@ static void test_bf16(void **state) {
 static void test_greedy(void **state) {
     (void)state;
     for (int i = 0; i < N_FAMILIES; i++) {
-        if (!is_wanted(&families[i]))
+        if (!golden_is_wanted(families[i].name))
             continue;
         use_family(&families[i]);
         size_t n_ids, n_want;
@@ -184,7 +172,7 @@ static void test_greedy(void **state) {
 static void test_fp16(void **state) {
     (void)state;
     const family *f = &families[0];
-    if (!is_wanted(f))
+    if (!golden_is_wanted(f->name))
         return;
     use_family(f);
     size_t n, n_want;
@@ -198,7 +186,7 @@ static void test_fp16(void **state) {
 int main(void) {
     int n_wanted = 0;
     for (int i = 0; i < N_FAMILIES; i++)
-        n_wanted += is_wanted(&families[i]);
+        n_wanted += golden_is_wanted(families[i].name);
     if (n_wanted == 0) {
         printf("TEST_FAMILIES=%s: there is no such family\n", getenv("TEST_FAMILIES"));
         return 1;

@@ -74,6 +74,17 @@ const char *test_device(void) {
     return from_environment("TEST_DEVICE", "cpu");
 }
 
+bool golden_is_wanted(const char *family) {
+    const char *wanted = getenv("TEST_FAMILIES");
+    const size_t n = strlen(family);
+    if (wanted == NULL)
+        return true;
+    for (const char *at = wanted; (at = strstr(at, family)) != NULL; at += n)
+        if ((at == wanted || at[-1] == ' ') && (at[n] == ' ' || at[n] == '\0'))
+            return true;
+    return false;
+}
+
 cJSON *golden_run(int np, const char *const *words) {
     test_run *run = test_run_open(60.0);
     if (np > 1)
@@ -82,6 +93,8 @@ cJSON *golden_run(int np, const char *const *words) {
     for (int i = 0; words[i] != NULL; i++)
         test_run_add(run, words[i], NULL);
     test_run_add(run, "--json", "--device", test_device(), NULL);
+    if (getenv("TEST_CPU_TIER") != NULL)
+        test_run_add(run, "--cpu-tier", getenv("TEST_CPU_TIER"), NULL);
     if (getenv("TEST_SHARED_GPU") != NULL && np > 1) /* which NCCL refuses */
         test_run_add(run, "--allow-shared-gpu", "--road", "mpi", NULL);
     test_run_go(run);

@@ -15,9 +15,12 @@ char *golden_ids_text(const int64_t *ids, size_t n);
 
 /* The program and device that runs of cdpipe take: TEST_PROGRAM and TEST_DEVICE of the environment, else the
  * build's own and "cpu"; with TEST_SHARED_GPU ranks may share a GPU. So the same tests run on the stand-in
- * for GPUs and on real ones. */
+ * for GPUs and on real ones. TEST_CPU_TIER is the tier they take. */
 const char *test_program(void);
 const char *test_device(void);
+
+/* TEST_FAMILIES names some, a blank between: tests/gpu/run starts several programs side by side. */
+bool golden_is_wanted(const char *family);
 
 /* Run cdpipe with the words given (NULL ends them) on np ranks (1: no mpirun) and return its --json object; a
  * failure fails the test with its stderr. The caller deletes it. */
