@@ -70,6 +70,11 @@ cdp_status cdp_place_tier(cdp_cpu_tier *out, const cdp_options *options) {
     }
     for (int t = CDP_TIER_PLAIN; t < CDP_N_TIERS; t++)
         if (strcmp(options->cpu_tier, cdp_cpu_tier_name((cdp_cpu_tier)t)) == 0) {
+            if (t > (int)*out && t == CDP_TIER_AMX && cdp_cpu_has_amx())
+                return cdp_fail(CDP_UNAVAILABLE,
+                                "--cpu-tier amx: this processor (%s) has AMX, but its tiles are refused (by "
+                                "the kernel, or a sandbox): it has %s at most",
+                                cdp_cpu_model_name(), cdp_cpu_tier_name(*out));
             if (t > (int)*out)
                 return cdp_fail(CDP_UNAVAILABLE, "--cpu-tier %s: this processor (%s) has %s at most",
                                 options->cpu_tier, cdp_cpu_model_name(), cdp_cpu_tier_name(*out));

@@ -84,10 +84,26 @@ static cdp_status open_gpu(cdp_run *run) {
     return cdp_device_open_cuda(&run->device, &(cdp_cuda_options){.index = run->choice.gpu.index});
 }
 
+static cdp_status find_cores(cdp_run *run) {
+    CDP_TRY(cdp_place_cores(&run->cores, run->options, run->world));
+    return cdp_place_tier(&run->tier, run->options);
+}
+
+/* The tier that all ranks have: another one is another order of sums, and other bits. */
+static cdp_status agree_tier(cdp_run *run) {
+    int64_t tier = run->tier, best = -tier;
+    CDP_TRY(cdp_world_min(run->world, &tier));
+    CDP_TRY(cdp_world_min(run->world, &best));
+    if (tier != -best && run->choice.kind == CDP_DEVICE_CPU)
+        cdp_note("not every rank has %s: all compute with %s, the best that all have",
+                 cdp_cpu_tier_name((cdp_cpu_tier)-best), cdp_cpu_tier_name((cdp_cpu_tier)tier));
+    run->tier = (cdp_cpu_tier)tier;
+    return CDP_OK;
+}
+
 /* Every rank has its context by now and nobody has allocated: what is free is free for stages. */
 static cdp_status find_place(cdp_run *run, cdp_place *place) {
-    CDP_TRY(cdp_place_cores(&run->cores, run->options, run->world));
-    CDP_TRY(cdp_place_tier(&run->tier, run->options));
+    CDP_TRY(agree_tier(run));
     run->free_bytes = run->choice.is_idle ? 0 : cdp_cpu_free_bytes();
     if (run->device != NULL)
         CDP_TRY(cdp_device_free_bytes(run->device, &run->free_bytes));
@@ -139,9 +155,6 @@ static cdp_status decide(cdp_run *run, const cdp_job_spec *job, const cdp_place 
     int n_tokens = 0;
     if (run->size > CDP_MAX_RANKS)
         return cdp_fail(CDP_USAGE, "%d ranks, %d at most", run->size, CDP_MAX_RANKS);
-    int64_t tier = run->tier;
-    CDP_TRY(cdp_world_min(run->world, &tier));
-    run->tier = (cdp_cpu_tier)tier;
     cdp_place *places = calloc((size_t)run->size, sizeof *places);
     if (places == NULL)
         return cdp_fail(CDP_SYSTEM, "no memory for the places of %d ranks", run->size);
@@ -284,6 +297,7 @@ cdp_status cdp_run_start(cdp_run *run, const cdp_job_spec *job) {
     AGREE(run, agree_kind(run));
     AGREE(run, open_gpu(run));
     AGREE(run, cdp_place_share(&run->n_sharing, run->options, run->world, &run->choice));
+    AGREE(run, find_cores(run));
     AGREE(run, find_place(run, &place));
     AGREE(run, decide(run, job, &place));
     AGREE(run, share_plan(run));
