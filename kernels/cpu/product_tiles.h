@@ -9,17 +9,19 @@
  * two sums, and adds that to the output's accumulator. Steps go in ascending order, whatever the other rows
  * are: one token or a prompt, the bits are the same. x holds values that are bf16 already (ops.h, rounding),
  * so packing loses nothing. One row costs as much as sixteen, but even then the unit takes weights faster
- * than memory brings them. What sticks out at the edges of w passes a small copy filled up with zeros.
+ * than memory brings them: 32 rows of w side by side, which no processor fetches ahead by itself, so the next
+ * item's are asked for. What sticks out at the edges of w passes a small copy filled up with zeros.
  */
 #pragma once
 
-#include "kernels/cpu/queue.h"
+#include "kernels/cpu/product.h"
 #include "kernels/cpu/tiles.h"
 
 enum {
     OUTS_PER_BLOCK = 2 * TILE_SIDE, /* outputs a worker takes at once: their weights stay in its cache */
     STEPS_PER_PACK = 8,             /* k steps that a worker packs at once */
-    PACKED_TILE = TILE_SIDE * TILE_K
+    PACKED_TILE = TILE_SIDE * TILE_K,
+    MOST_AHEAD = 896 << 10, /* of weights: those of the next item lie beside this one's in 2 MiB */
 };
 
 typedef struct tiles_args {
@@ -96,20 +98,23 @@ SIMD const void *weights_at(const tiles_args *a, int output, int k, unsigned cha
     return edge;
 }
 
-/* A finished tile of sums (16 outputs, 16 rows) to its place in out. */
+/* A finished tile of sums (16 outputs, 16 rows) to its place in out: whole rows of it by one store each. */
 static void put_sums(const tiles_args *a, const float *sums, int output, int row) {
     const int n_outs = a->w.rows - output < TILE_SIDE ? a->w.rows - output : TILE_SIDE;
+    const int n_rows = a->n_rows - row < TILE_SIDE ? a->n_rows - row : TILE_SIDE;
+    float *out = a->out + (size_t)row * a->out_stride + (size_t)output;
     tile_row r[TILE_SIDE];
     memcpy(r, sums, sizeof r);
     transpose(r);
-    for (int i = 0; i < TILE_SIDE && row + i < a->n_rows; i++)
-        if (n_outs > 0)
-            memcpy(a->out + (size_t)(row + i) * a->out_stride + (size_t)output, &r[i],
-                   (size_t)n_outs * sizeof(float));
+    for (int i = 0; n_outs == TILE_SIDE && i < n_rows; i++)
+        memcpy(out + (size_t)i * a->out_stride, &r[i], sizeof r[i]);
+    for (int i = 0; n_outs > 0 && n_outs < TILE_SIDE && i < n_rows; i++)
+        memcpy(out + (size_t)i * a->out_stride, &r[i], (size_t)n_outs * sizeof(float));
 }
 
 /* 32 outputs of one row block, or of two. */
-SIMD void tiles_block(const tiles_args *a, int output, int row_block, const bool has_two) {
+SIMD void tiles_block(const tiles_args *a, int output, int row_block, const bool has_two,
+                      product_ahead *ahead) {
     unsigned char edges[2][TILE_SIDE * TILE_BYTES];
     float sums[TILE_SIDE * TILE_SIDE];
     tile_zero(0);
@@ -118,6 +123,7 @@ SIMD void tiles_block(const tiles_args *a, int output, int row_block, const bool
     tile_zero(3);
     for (int step = 0; step < n_steps(a); step++) {
         size_t stride_0, stride_1;
+        fetch_ahead(ahead);
         const void *w0 = weights_at(a, output, step * TILE_K, edges[0], &stride_0);
         const void *w1 = weights_at(a, output + TILE_SIDE, step * TILE_K, edges[1], &stride_1);
         tile_load(4, w0, stride_0);
@@ -144,17 +150,33 @@ SIMD void tiles_block(const tiles_args *a, int output, int row_block, const bool
     }
 }
 
+/* The weights of item `item`, to be fetched over all steps of the item before it; nothing where both would
+ * not fit into a core's second cache. */
+static product_ahead block_ahead(const tiles_args *a, int item) {
+    const size_t row_bytes = (size_t)a->w.cols * sizeof(uint16_t);
+    const int first = item * OUTS_PER_BLOCK;
+    if (first >= a->w.rows || row_bytes * OUTS_PER_BLOCK > MOST_AHEAD)
+        return (product_ahead){0};
+    const int n_outs = a->w.rows - first < OUTS_PER_BLOCK ? a->w.rows - first : OUTS_PER_BLOCK;
+    const size_t n_bytes = (size_t)n_outs * row_bytes;
+    const size_t n_parts = (size_t)n_steps(a) * (size_t)((n_row_blocks(a) + 1) / 2);
+    const char *at = (const char *)a->w.data + (size_t)first * row_bytes;
+    return (product_ahead){at, at + n_bytes, n_bytes / n_parts + CACHE_LINE};
+}
+
 static void tiles_job(const void *args, const cdp_turn *turn) {
     const tiles_args *a = args;
     const int n_items = (a->w.rows + OUTS_PER_BLOCK - 1) / OUTS_PER_BLOCK;
-    int item, end;
+    int item, next = 0, end;
     tiles_begin();
-    while (cdp_turn_take(turn, n_items, 1, &item, &end)) {
+    for (bool has = cdp_turn_take(turn, n_items, 1, &item, &end); has; item = next) {
+        has = cdp_turn_take(turn, n_items, 1, &next, &end); /* taken early, to know what to fetch */
+        product_ahead ahead = block_ahead(a, has ? next : n_items);
         int block = 0;
         for (; block + 2 <= n_row_blocks(a); block += 2)
-            tiles_block(a, item * OUTS_PER_BLOCK, block, true);
+            tiles_block(a, item * OUTS_PER_BLOCK, block, true, &ahead);
         if (block < n_row_blocks(a))
-            tiles_block(a, item * OUTS_PER_BLOCK, block, false);
+            tiles_block(a, item * OUTS_PER_BLOCK, block, false, &ahead);
     }
     tiles_end();
 }
