@@ -70,18 +70,39 @@ static void rope_row(const row_args *a, int row) {
 }
 ROW_JOB(rope)
 
+/* n keys and values of one head to their places: values side by side, keys a block of positions apart. */
+SIMD void append_head(void *kv, size_t keys, size_t values, const float *k, const float *v, int n,
+                      const cdp_dtype dtype) {
+    const size_t bytes = cdp_dtype_bytes(dtype);
+    int d = 0;
+    for (; d + VF <= n; d += VF) {
+        float lanes[VF]; /* or halves */
+        char *to = (char *)kv + (keys + (size_t)d * CDP_BLOCK_TOKENS) * bytes;
+        v_store_as(lanes, dtype, 0, v_load(k + d));
+        v_store_as(kv, dtype, values + (size_t)d, v_load(v + d));
+        for (size_t lane = 0; lane < VF; lane++)
+            memcpy(to + lane * CDP_BLOCK_TOKENS * bytes, (const char *)lanes + lane * bytes, bytes);
+    }
+    for (; d < n; d++) {
+        cdp_store(kv, dtype, keys + (size_t)d * CDP_BLOCK_TOKENS, k[d]);
+        cdp_store(kv, dtype, values + (size_t)d, v[d]);
+    }
+}
+
 static void append_kv(const row_args *a, const float *k, const float *v, int row) {
     const cdp_shape *s = a->shape;
     const int position = a->step.position[row], t = position % CDP_BLOCK_TOKENS;
     const int32_t block = a->buf.tables[(size_t)a->step.slot[row] * (size_t)a->buf.max_blocks +
                                         (size_t)(position / CDP_BLOCK_TOKENS)];
-    for (int h = 0; h < s->n_kv_heads; h++) {
+    for (int h = 0; h < s->n_kv_heads; h++, k += s->head_dim, v += s->head_dim) {
         const size_t keys = kv_place(s, block, h, false) + (size_t)t;
         const size_t values = kv_place(s, block, h, true) + (size_t)(t * s->head_dim);
-        for (int d = 0; d < s->head_dim; d++) {
-            cdp_store(a->layer->kv, s->kv_dtype, keys + (size_t)d * CDP_BLOCK_TOKENS, k[h * s->head_dim + d]);
-            cdp_store(a->layer->kv, s->kv_dtype, values + (size_t)d, v[h * s->head_dim + d]);
-        }
+        if (s->kv_dtype == CDP_BF16)
+            append_head(a->layer->kv, keys, values, k, v, s->head_dim, CDP_BF16);
+        else if (s->kv_dtype == CDP_F16)
+            append_head(a->layer->kv, keys, values, k, v, s->head_dim, CDP_F16);
+        else
+            append_head(a->layer->kv, keys, values, k, v, s->head_dim, CDP_F32);
     }
 }
 
