@@ -53,7 +53,7 @@ typedef struct product_args {
 #define STORE_2(r) STORE_1(r) out[r * a->out_stride + 1] = v_sum(s##r##1);
 #define STORE_4(r) v_store_sums(out + r * a->out_stride, s##r##0, s##r##1, s##r##2, s##r##3);
 #define STORE_8(r) STORE_4(r) v_store_sums(out + r * a->out_stride + 4, s##r##4, s##r##5, s##r##6, s##r##7);
-#define LOAD_X(r) const vf x##r = v_load(x + r * a->x_stride + k);
+#define LOAD_X(r) const vf x##r = v_keep(v_load(x + r * a->x_stride + k));
 #define PART_X(r) const vf x##r = v_load_part(x + r * a->x_stride, CDP_F32, k, (int)(cols - k));
 #define ZERO_ROW(r, OUTS) OUTS(ZERO, r)
 #define ADD_ROW(r, OUTS) LOAD_X(r) OUTS(ADD, r)
@@ -90,12 +90,14 @@ PRODUCT_TILE(tile_3, ROWS_3, OUTS_4, STORE_4)
 PRODUCT_TILE(tile_4, ROWS_4, OUTS_4, STORE_4)
 PRODUCT_TILE(tile_5, ROWS_5, OUTS_4, STORE_4)
 PRODUCT_TILE(tile_6, ROWS_6, OUTS_4, STORE_4)
-#else /* 16 registers: 8 sums, 2 weights, 1 of x */
-enum { TILE_ROWS = 4, TILE_OUTS = 2, TILE_OUTS_ONE = 4 };
+#else /* 16 registers: 12 sums, 2 weights, 1 of x */
+enum { TILE_ROWS = 6, TILE_OUTS = 2, TILE_OUTS_ONE = 4 };
 PRODUCT_TILE(tile_1, ROWS_1, OUTS_4, STORE_4)
 PRODUCT_TILE(tile_2, ROWS_2, OUTS_2, STORE_2)
 PRODUCT_TILE(tile_3, ROWS_3, OUTS_2, STORE_2)
 PRODUCT_TILE(tile_4, ROWS_4, OUTS_2, STORE_2)
+PRODUCT_TILE(tile_5, ROWS_5, OUTS_2, STORE_2)
+PRODUCT_TILE(tile_6, ROWS_6, OUTS_2, STORE_2)
 #endif
 
 /* Weights on their way into this worker's second cache: `step` bytes are asked for before each tile. */
@@ -131,18 +133,20 @@ SIMD void product_rows(const product_args *a, int row, int n, int begin, int end
         case 4:
             tile_4(a, row, o, dtype);
             break;
-#if defined(__AVX512F__)
         case 5:
             tile_5(a, row, o, dtype);
             break;
         default:
             tile_6(a, row, o, dtype);
-#endif
         }
     }
     for (; o < end; o++)
         for (int r = row; r < row + n; r++)
             tile_1x1(a, r, o, dtype);
+}
+
+SIMD int row_tiles(const product_args *a) {
+    return (a->n_rows + TILE_ROWS - 1) / TILE_ROWS;
 }
 
 /* All rows of x against outputs [begin, end). */
@@ -157,9 +161,11 @@ SIMD void product_block(const product_args *a, int begin, int end, product_ahead
                 tile_2x1(a, 0, o, dtype);
         return;
     }
-    for (int row = 0; row < a->n_rows; row += TILE_ROWS)
-        product_rows(a, row, a->n_rows - row < TILE_ROWS ? a->n_rows - row : TILE_ROWS, begin, end, ahead,
-                     dtype);
+    const int n_tiles = row_tiles(a); /* of equal heights: 16 rows are 5 + 5 + 6 */
+    for (int tile = 0; tile < n_tiles; tile++) {
+        const int row = a->n_rows * tile / n_tiles, next = a->n_rows * (tile + 1) / n_tiles;
+        product_rows(a, row, next - row, begin, end, ahead, dtype);
+    }
 }
 
 /* The weights of item `item`, to be fetched over all tiles of the item before it; nothing where rows are
@@ -170,7 +176,7 @@ static product_ahead item_ahead(const product_args *a, int item) {
     if (first >= a->w.rows || row_bytes > SHORT_ROW_BYTES)
         return (product_ahead){0};
     const int n_outs = a->w.rows - first < OUTS_PER_ITEM ? a->w.rows - first : OUTS_PER_ITEM;
-    const int n_tiles = (a->n_rows + TILE_ROWS - 1) / TILE_ROWS * (OUTS_PER_ITEM / TILE_OUTS);
+    const int n_tiles = row_tiles(a) * (OUTS_PER_ITEM / TILE_OUTS);
     const char *at = (const char *)a->w.data + (size_t)first * row_bytes;
     return (product_ahead){at, at + (size_t)n_outs * row_bytes,
                            (size_t)n_outs * row_bytes / (size_t)n_tiles + CACHE_LINE};

@@ -46,6 +46,15 @@ SIMD vf v_set(float x) {
     return x - (vf){0};
 }
 
+/* v in a register of its own: else the compiler loads it once more for every use, and loads, two a cycle, are
+ * what a tile of products runs out of first. */
+SIMD vf v_keep(vf v) {
+#if defined(__AVX2__)
+    __asm__("" : "+v"(v));
+#endif
+    return v;
+}
+
 SIMD vf v_fma(vf a, vf b, vf c) {
 #if defined(__AVX512F__)
     return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
