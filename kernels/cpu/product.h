@@ -3,9 +3,14 @@
  * x (n_rows, cols) f32, w (rows, cols) row-major as the file has it, out (n_rows, rows) f32. Every output has
  * one vector accumulator that takes k in ascending order, VF at a time, and one fixed tree at the end: the
  * blocking below never shows in the bits, so decode, prompts and any company share one arithmetic.
- * Bound by the bytes of w for few rows, by FMAs for many. The processor's own prefetch follows one long run
- * of bytes, or a few long rows, but no bundle of short rows: there one row of w is taken at a time, or the
- * next item is asked for ahead. The AMX tier has another way for bf16 weights: product_tiles.h.
+ * Bound by the bytes of w for few rows, by FMAs for many. The outputs of one tile lie far apart in w:
+ *
+ *     w, the 128 outputs a worker takes     | 0 > > >       | 32 > > >      | 64 > > >      | 96 > > >      |
+ *     a tile's four                           ^               ^               ^               ^
+ *
+ * so a worker reads a few long runs of bytes, which the processor fetches ahead by itself; neighbouring rows
+ * of a few KB would be many short runs. Where w is needed more than once, short rows are also asked for an item
+ * ahead. The AMX tier has another way for bf16 weights: product_tiles.h.
  */
 #pragma once
 
@@ -13,12 +18,11 @@
 #include "kernels/cpu/simd.h"
 
 enum {
-    OUTS_PER_ITEM = 32, /* weight rows a worker takes at once: they stay in its cache for all token rows */
+    TILE_ROWS = 6,      /* rows of x that a tile takes at most */
+    OUTS_PER_ITEM = 32, /* outputs whose weights stay in a worker's cache for all rows of x */
+    ITEMS_ONCE = 4,     /* that a worker takes at once, where there are few rows */
     CACHE_LINE = 64,
-    /* Measured (tests/bench/NOTEBOOK.md): */
-    SHORT_ROW_BYTES = 3072, /* rows of w up to here are fetched ahead */
-    FEW_ROWS = 2,           /* up to so many rows of x, of together ... */
-    FEW_BYTES = 16 << 10,   /* ... so many bytes, take one row of w at a time: x stays in the first cache */
+    SHORT_ROW_BYTES = 3072 /* rows of w up to here are fetched ahead (measured: tests/bench/NOTEBOOK.md) */
 };
 
 typedef struct product_args {
@@ -30,6 +34,13 @@ typedef struct product_args {
     size_t out_stride;
 } product_args;
 
+SIMD void store_sums(float *out, int apart, vf a, vf b, vf c, vf d) {
+    float sums[4];
+    v_store_sums(sums, a, b, c, d);
+    for (int i = 0; i < 4; i++)
+        out[i * apart] = sums[i];
+}
+
 /* A tile is n rows of x times m rows of w, all its sums in registers. The compiler keeps an array of sums in
  * memory, so the sums are variables with names: s12 is row 1, output 2. Each macro says one thing for each
  * output, or for each row. */
@@ -37,7 +48,6 @@ typedef struct product_args {
 #define OUTS_1(DO, r) DO(r, 0)
 #define OUTS_2(DO, r) DO(r, 0) DO(r, 1)
 #define OUTS_4(DO, r) OUTS_2(DO, r) DO(r, 2) DO(r, 3)
-#define OUTS_8(DO, r) OUTS_4(DO, r) DO(r, 4) DO(r, 5) DO(r, 6) DO(r, 7)
 #define ROWS_1(DO, OUTS) DO(0, OUTS)
 #define ROWS_2(DO, OUTS) ROWS_1(DO, OUTS) DO(1, OUTS)
 #define ROWS_3(DO, OUTS) ROWS_2(DO, OUTS) DO(2, OUTS)
@@ -46,13 +56,12 @@ typedef struct product_args {
 #define ROWS_6(DO, OUTS) ROWS_5(DO, OUTS) DO(5, OUTS)
 
 #define ZERO(r, o) vf s##r##o = v_set(0.0f);
-#define LOAD_W(r, o) const vf w##o = v_load_as(a->w.data, dtype, first + o * cols + k);
-#define PART_W(r, o) const vf w##o = v_load_part(a->w.data, dtype, first + o * cols + k, (int)(cols - k));
+#define LOAD_W(r, o) const vf w##o = v_load_as(a->w.data, dtype, first + o * far + k);
+#define PART_W(r, o) const vf w##o = v_load_part(a->w.data, dtype, first + o * far + k, (int)(cols - k));
 #define ADD(r, o) s##r##o = v_fma(x##r, w##o, s##r##o);
 #define STORE_1(r) out[r * a->out_stride] = v_sum(s##r##0);
-#define STORE_2(r) STORE_1(r) out[r * a->out_stride + 1] = v_sum(s##r##1);
-#define STORE_4(r) v_store_sums(out + r * a->out_stride, s##r##0, s##r##1, s##r##2, s##r##3);
-#define STORE_8(r) STORE_4(r) v_store_sums(out + r * a->out_stride + 4, s##r##4, s##r##5, s##r##6, s##r##7);
+#define STORE_2(r) STORE_1(r) out[r * a->out_stride + (size_t)apart] = v_sum(s##r##1);
+#define STORE_4(r) store_sums(out + r * a->out_stride, apart, s##r##0, s##r##1, s##r##2, s##r##3);
 #define LOAD_X(r) const vf x##r = v_keep(v_load(x + r * a->x_stride + k));
 #define PART_X(r) const vf x##r = v_load_part(x + r * a->x_stride, CDP_F32, k, (int)(cols - k));
 #define ZERO_ROW(r, OUTS) OUTS(ZERO, r)
@@ -60,10 +69,11 @@ typedef struct product_args {
 #define ADD_PART(r, OUTS) PART_X(r) OUTS(ADD, r)
 #define STORE_ROW(r, STORE) STORE(r)
 
-/* Rows row.. of x against outputs output..: k ascending, VF at a time, the tail padded with zeros. */
+/* Rows row.. of x against outputs output, output + apart, ..: k ascending, VF at a time, the tail padded with
+ * zeros. */
 #define PRODUCT_TILE(name, ROWS, OUTS, STORE)                                                                \
-    SIMD void name(const product_args *a, int row, int output, const cdp_dtype dtype) {                      \
-        const size_t cols = (size_t)a->w.cols, first = (size_t)output * cols;                                \
+    SIMD void name(const product_args *a, int row, int output, int apart, const cdp_dtype dtype) {           \
+        const size_t cols = (size_t)a->w.cols, first = (size_t)output * cols, far = (size_t)apart * cols;    \
         const float *x = a->x + (size_t)row * a->x_stride;                                                   \
         float *out = a->out + (size_t)row * a->out_stride + (size_t)output;                                  \
         size_t k = 0;                                                                                        \
@@ -80,25 +90,49 @@ typedef struct product_args {
     }
 /* clang-format on */
 
-PRODUCT_TILE(tile_1x1, ROWS_1, OUTS_1, STORE_1)
-PRODUCT_TILE(tile_2x1, ROWS_2, OUTS_1, STORE_1)
-#if defined(__AVX512F__) /* 32 registers: 24 sums, 4 weights, 1 of x */
-enum { TILE_ROWS = 6, TILE_OUTS = 4, TILE_OUTS_ONE = 8 };
-PRODUCT_TILE(tile_1, ROWS_1, OUTS_8, STORE_8)
+/* Tall tiles fill the registers: 32 hold 24 sums, 4 weights and 1 of x; 16 hold 12, 2 and 1. */
+#if defined(__AVX512F__)
+enum { TALL_OUTS = 4 };
+#define OUTS_TALL OUTS_4
+#define STORE_TALL STORE_4
+#else
+enum { TALL_OUTS = 2 };
+#define OUTS_TALL OUTS_2
+#define STORE_TALL STORE_2
+#endif
+PRODUCT_TILE(tile_one, ROWS_1, OUTS_1, STORE_1)
+PRODUCT_TILE(tile_1, ROWS_1, OUTS_4, STORE_4)
 PRODUCT_TILE(tile_2, ROWS_2, OUTS_4, STORE_4)
 PRODUCT_TILE(tile_3, ROWS_3, OUTS_4, STORE_4)
-PRODUCT_TILE(tile_4, ROWS_4, OUTS_4, STORE_4)
-PRODUCT_TILE(tile_5, ROWS_5, OUTS_4, STORE_4)
-PRODUCT_TILE(tile_6, ROWS_6, OUTS_4, STORE_4)
-#else /* 16 registers: 12 sums, 2 weights, 1 of x */
-enum { TILE_ROWS = 6, TILE_OUTS = 2, TILE_OUTS_ONE = 4 };
-PRODUCT_TILE(tile_1, ROWS_1, OUTS_4, STORE_4)
-PRODUCT_TILE(tile_2, ROWS_2, OUTS_2, STORE_2)
-PRODUCT_TILE(tile_3, ROWS_3, OUTS_2, STORE_2)
-PRODUCT_TILE(tile_4, ROWS_4, OUTS_2, STORE_2)
-PRODUCT_TILE(tile_5, ROWS_5, OUTS_2, STORE_2)
-PRODUCT_TILE(tile_6, ROWS_6, OUTS_2, STORE_2)
-#endif
+PRODUCT_TILE(tile_4, ROWS_4, OUTS_TALL, STORE_TALL)
+PRODUCT_TILE(tile_5, ROWS_5, OUTS_TALL, STORE_TALL)
+PRODUCT_TILE(tile_6, ROWS_6, OUTS_TALL, STORE_TALL)
+
+SIMD int tile_outs(int n_rows) {
+    return n_rows > 3 ? TALL_OUTS : 4;
+}
+
+SIMD void product_tile(const product_args *a, int row, int n, int output, int apart, const cdp_dtype dtype) {
+    switch (n) {
+    case 1:
+        tile_1(a, row, output, apart, dtype);
+        break;
+    case 2:
+        tile_2(a, row, output, apart, dtype);
+        break;
+    case 3:
+        tile_3(a, row, output, apart, dtype);
+        break;
+    case 4:
+        tile_4(a, row, output, apart, dtype);
+        break;
+    case 5:
+        tile_5(a, row, output, apart, dtype);
+        break;
+    default:
+        tile_6(a, row, output, apart, dtype);
+    }
+}
 
 /* Weights on their way into this worker's second cache: `step` bytes are asked for before each tile. */
 typedef struct product_ahead {
@@ -116,56 +150,54 @@ SIMD void fetch_ahead(product_ahead *ahead) {
 /* Rows row.. of x, n of them up to TILE_ROWS, against outputs [begin, end). */
 SIMD void product_rows(const product_args *a, int row, int n, int begin, int end, product_ahead *ahead,
                        const cdp_dtype dtype) {
-    const int step = n == 1 ? TILE_OUTS_ONE : TILE_OUTS;
-    int o = begin;
-    for (; o + step <= end; o += step) {
+    const int n_outs = tile_outs(n), apart = (end - begin) / n_outs;
+    for (int o = begin; o < begin + apart; o++) {
         fetch_ahead(ahead);
-        switch (n) {
-        case 1:
-            tile_1(a, row, o, dtype);
-            break;
-        case 2:
-            tile_2(a, row, o, dtype);
-            break;
-        case 3:
-            tile_3(a, row, o, dtype);
-            break;
-        case 4:
-            tile_4(a, row, o, dtype);
-            break;
-        case 5:
-            tile_5(a, row, o, dtype);
-            break;
-        default:
-            tile_6(a, row, o, dtype);
-        }
+        product_tile(a, row, n, o, apart, dtype);
     }
-    for (; o < end; o++)
+    for (int o = begin + n_outs * apart; o < end; o++)
         for (int r = row; r < row + n; r++)
-            tile_1x1(a, r, o, dtype);
+            tile_one(a, r, o, 1, dtype);
 }
 
 SIMD int row_tiles(const product_args *a) {
     return (a->n_rows + TILE_ROWS - 1) / TILE_ROWS;
 }
 
-/* All rows of x against outputs [begin, end). */
-SIMD void product_block(const product_args *a, int begin, int end, product_ahead *ahead,
-                        const cdp_dtype dtype) {
-    const size_t x_bytes = (size_t)a->n_rows * (size_t)a->w.cols * sizeof *a->x;
-    if (a->n_rows <= FEW_ROWS && x_bytes <= FEW_BYTES) {
-        for (int o = begin; o < end; o++)
-            if (a->n_rows == 1)
-                tile_1x1(a, 0, o, dtype);
-            else
-                tile_2x1(a, 0, o, dtype);
-        return;
-    }
+/* All rows of x against the outputs of items [begin, end). */
+SIMD void product_outs(const product_args *a, int begin, int end, product_ahead *ahead,
+                       const cdp_dtype dtype) {
     const int n_tiles = row_tiles(a); /* of equal heights: 16 rows are 5 + 5 + 6 */
+    const int first = begin * OUTS_PER_ITEM;
+    const int last = end * OUTS_PER_ITEM < a->w.rows ? end * OUTS_PER_ITEM : a->w.rows;
     for (int tile = 0; tile < n_tiles; tile++) {
         const int row = a->n_rows * tile / n_tiles, next = a->n_rows * (tile + 1) / n_tiles;
-        product_rows(a, row, next - row, begin, end, ahead, dtype);
+        product_rows(a, row, next - row, first, last, ahead, dtype);
     }
+}
+
+static void product_items(const product_args *a, int begin, int end, product_ahead ahead) {
+    if (a->w.dtype == CDP_BF16)
+        product_outs(a, begin, end, &ahead, CDP_BF16);
+    else if (a->w.dtype == CDP_F16)
+        product_outs(a, begin, end, &ahead, CDP_F16);
+    else
+        product_outs(a, begin, end, &ahead, CDP_F32);
+}
+
+static int product_n_items(const product_args *a) {
+    return (a->w.rows + OUTS_PER_ITEM - 1) / OUTS_PER_ITEM;
+}
+
+/* Few rows: every weight is needed once. Several items at a time make longer runs, but leave each worker a
+ * few turns. */
+static void product_once_job(const void *args, const cdp_turn *turn) {
+    const product_args *a = args;
+    const int n_items = product_n_items(a), fair = n_items / (2 * turn->n_workers);
+    const int n_once = fair < 1 ? 1 : fair < ITEMS_ONCE ? fair : ITEMS_ONCE;
+    int begin, end;
+    while (cdp_turn_take(turn, n_items, n_once, &begin, &end))
+        product_items(a, begin, end, (product_ahead){0});
 }
 
 /* The weights of item `item`, to be fetched over all tiles of the item before it; nothing where rows are
@@ -176,32 +208,25 @@ static product_ahead item_ahead(const product_args *a, int item) {
     if (first >= a->w.rows || row_bytes > SHORT_ROW_BYTES)
         return (product_ahead){0};
     const int n_outs = a->w.rows - first < OUTS_PER_ITEM ? a->w.rows - first : OUTS_PER_ITEM;
-    const int n_tiles = row_tiles(a) * (OUTS_PER_ITEM / TILE_OUTS);
+    const int n_tiles = row_tiles(a) * (OUTS_PER_ITEM / TALL_OUTS);
     const char *at = (const char *)a->w.data + (size_t)first * row_bytes;
     return (product_ahead){at, at + (size_t)n_outs * row_bytes,
                            (size_t)n_outs * row_bytes / (size_t)n_tiles + CACHE_LINE};
 }
 
+/* Many rows: an item's weights are read again for each tile of rows. */
 static void product_job(const void *args, const cdp_turn *turn) {
     const product_args *a = args;
-    const int n_items = (a->w.rows + OUTS_PER_ITEM - 1) / OUTS_PER_ITEM;
+    const int n_items = product_n_items(a);
     int item, next = 0, end;
     for (bool has = cdp_turn_take(turn, n_items, 1, &item, &end); has; item = next) {
         has = cdp_turn_take(turn, n_items, 1, &next, &end); /* taken early, to know what to fetch */
-        product_ahead ahead = item_ahead(a, has ? next : n_items);
-        const int first = item * OUTS_PER_ITEM;
-        const int last = first + OUTS_PER_ITEM < a->w.rows ? first + OUTS_PER_ITEM : a->w.rows;
-        if (a->w.dtype == CDP_BF16)
-            product_block(a, first, last, &ahead, CDP_BF16);
-        else if (a->w.dtype == CDP_F16)
-            product_block(a, first, last, &ahead, CDP_F16);
-        else
-            product_block(a, first, last, &ahead, CDP_F32);
+        product_items(a, item, item + 1, item_ahead(a, has ? next : n_items));
     }
 }
 
 static cdp_status submit_product(cdp_device *device, const float *x, size_t x_stride, int n_rows,
                                  const cdp_tensor *w, float *out, size_t out_stride) {
     const product_args args = {x, x_stride, n_rows, *w, out, out_stride};
-    return cdp_cpu_submit(device, product_job, &args, sizeof args);
+    return cdp_cpu_submit(device, n_rows > TILE_ROWS ? product_job : product_once_job, &args, sizeof args);
 }
