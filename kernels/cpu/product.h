@@ -9,8 +9,8 @@
  *     a tile's four                           ^               ^               ^               ^
  *
  * so a worker reads a few long runs of bytes, which the processor fetches ahead by itself; neighbouring rows
- * of a few KB would be many short runs. Where w is needed more than once, short rows are also asked for an item
- * ahead. The AMX tier has another way for bf16 weights: product_tiles.h.
+ * of a few KB would be many short runs. Where w is needed more than once, short rows are also asked for an
+ * item ahead. The AMX tier has another way for bf16 weights: product_tiles.h.
  */
 #pragma once
 
