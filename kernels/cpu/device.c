@@ -24,7 +24,6 @@ enum {
 
 typedef struct job_slot {
     cdp_job job;
-    atomic_int next_item;
     _Alignas(16) unsigned char args[CDP_JOB_ARGS_BYTES];
 } job_slot;
 
@@ -34,6 +33,7 @@ typedef struct cpu_device {
     int64_t spin_ns;
     pthread_t *threads;
     job_slot *jobs;
+    cdp_taken *taken; /* (2, n_threads): of the jobs with even and with odd numbers */
 
     /* Counters only grow; job number n lives in jobs[n % QUEUE_JOBS]. The low halves are futex words. */
     _Alignas(ALIGNMENT) _Atomic uint64_t submitted;
@@ -129,7 +129,10 @@ static void *worker_main(void *argument) {
     for (uint64_t number = 0; wait_above(device, &device->submitted, number); number++) {
         const int64_t began = start.worker == 0 ? now_ns() : 0;
         job_slot *slot = &device->jobs[number % QUEUE_JOBS];
-        const cdp_turn turn = {&slot->next_item, start.worker, device->n_threads};
+        const cdp_turn turn = {&device->taken[number % 2 * n], start.worker, device->n_threads};
+        /* The job before is done and the next one waits for all of us: nobody looks at its count now. */
+        atomic_store_explicit(&device->taken[(number + 1) % 2 * n + (uint64_t)start.worker].n, 0,
+                              memory_order_relaxed);
         pass_fault_point(device);
         slot->job(slot->args, &turn);
         if (atomic_fetch_add(&device->arrived, 1) + 1 == (number + 1) * n) {
@@ -202,6 +205,7 @@ static void close_cpu(cdp_device *base) {
         pthread_join(device->threads[i], NULL);
     free(device->threads);
     free(device->jobs);
+    free(device->taken);
     free(device);
 }
 
@@ -215,7 +219,6 @@ cdp_status cdp_cpu_submit(cdp_device *base, cdp_job job, const void *args, size_
         nanosleep(&(struct timespec){0, 50000}, NULL);
     job_slot *slot = &device->jobs[number % QUEUE_JOBS];
     slot->job = job;
-    atomic_store_explicit(&slot->next_item, 0, memory_order_relaxed);
     memcpy(slot->args, args, n_bytes);
     atomic_store(&device->submitted, number + 1);
     ring_bell(device);
@@ -338,11 +341,15 @@ cdp_status cdp_device_open_cpu(cdp_device **out, const cdp_cpu_options *options)
     device->n_threads = options->n_threads < 1 ? 1 : options->n_threads;
     device->spin_ns = options->cpus != NULL ? SPIN_NS : SHARED_SPIN_NS;
     device->jobs = calloc(QUEUE_JOBS, sizeof *device->jobs);
+    device->taken =
+        aligned_alloc(sizeof *device->taken, 2 * (size_t)device->n_threads * sizeof *device->taken);
+    if (device->taken != NULL)
+        memset(device->taken, 0, 2 * (size_t)device->n_threads * sizeof *device->taken);
     cdp_status st = CDP_OK;
     if (device->base.ops == NULL)
         st = cdp_fail(CDP_UNAVAILABLE, "this build or processor has no %s tier",
                       cdp_cpu_tier_name(options->tier));
-    else if (device->jobs == NULL)
+    else if (device->jobs == NULL || device->taken == NULL)
         st = cdp_fail(CDP_SYSTEM, "no memory for the job queue");
     else
         st = start_workers(device, options->cpus);

@@ -1,11 +1,12 @@
 /* kernels/cpu/queue.h - the inside of the CPU device: jobs in order, each worked on by all workers at once.
  *
  *     main      submit(a) submit(b) ...
- *     worker 0       [ a: items 0-3 ][ b: items 0-7 ]
- *     worker 1       [ a: items 4-5 ][ b: items 8-9 ]      no worker starts b before a is done
+ *     worker 0       [ a: items 0-3   ][ b: items 0-7 ]
+ *     worker 1       [ a: items 4-5, 7][ b: items 8-9 ]      no worker starts b before a is done
  *
- * A job's items are taken from a shared counter, so a worker that lost its core for a while slows the job
- * only by the items it holds. Which worker computes an item never changes a bit of it.
+ * Each worker has a range of a job's items and takes those first: the same rows of a matrix each time, which
+ * therefore may lie near its core. Then it takes what others have left, so a worker that lost its core for a
+ * while slows the job only by the items it holds. Which worker computes an item never changes a bit of it.
  */
 #pragma once
 
@@ -14,9 +15,14 @@
 
 enum { CDP_JOB_ARGS_BYTES = 224 };
 
+/* How much of a worker's range is taken; on cache lines of its own, two at a time as they are fetched. */
+typedef struct cdp_taken {
+    _Alignas(128) atomic_int n;
+} cdp_taken;
+
 /* What a job sees of its turn. */
 typedef struct cdp_turn {
-    atomic_int *next_item;
+    cdp_taken *taken; /* (n_workers) */
     int worker, n_workers;
 } cdp_turn;
 
@@ -25,14 +31,29 @@ typedef void (*cdp_job)(const void *args, const cdp_turn *turn);
 /* Queue a job with a copy of its arguments. Main thread only. Waits only while the queue is full. */
 cdp_status cdp_cpu_submit(cdp_device *device, cdp_job job, const void *args, size_t n_bytes);
 
-/* The next up to `grain` of n_items: false when none are left. */
+/* Where a worker's range of n pieces begins; worker n_workers' beginning is the end. */
+static inline int cdp_range_begin(int n, int worker, int n_workers) {
+    return (int)((int64_t)n * worker / n_workers);
+}
+
+/* The next up to `grain` of n_items: false when none are left. The same numbers in all calls of a job. */
 static inline bool cdp_turn_take(const cdp_turn *turn, int n_items, int grain, int *begin_out, int *end_out) {
-    const int begin = atomic_fetch_add_explicit(turn->next_item, grain, memory_order_relaxed);
-    if (begin >= n_items)
-        return false;
-    *begin_out = begin;
-    *end_out = begin + grain < n_items ? begin + grain : n_items;
-    return true;
+    const int n = (n_items + grain - 1) / grain;
+    for (int i = 0; i < turn->n_workers; i++) {
+        const int from = (turn->worker + i) % turn->n_workers; /* its own, then its neighbours' */
+        const int first = cdp_range_begin(n, from, turn->n_workers);
+        const int size = cdp_range_begin(n, from + 1, turn->n_workers) - first;
+        /* Looked at before it is counted up: a range that is used up is not written to any more. */
+        if (size == 0 || atomic_load_explicit(&turn->taken[from].n, memory_order_relaxed) >= size)
+            continue;
+        const int at = atomic_fetch_add_explicit(&turn->taken[from].n, 1, memory_order_relaxed);
+        if (at >= size)
+            continue;
+        *begin_out = (first + at) * grain;
+        *end_out = *begin_out + grain < n_items ? *begin_out + grain : n_items;
+        return true;
+    }
+    return false;
 }
 
 /* Operations that only move bytes: every table of the CPU device has these. A KV block is 2 * n_kv_heads * 16
