@@ -41,6 +41,7 @@ typedef struct cdp_cpu_options {
     cdp_cpu_tier tier;
     const struct cdp_ops *ops; /* NULL: the table of the tier; tests put &cdp_ops_ref here */
     const cpu_set_t *cpus;     /* n_threads of them: a worker is pinned to each; NULL: nobody is pinned */
+    const char *root; /* NULL but in tests: a folder that stands for "/", for the map of NUMA nodes */
 } cdp_cpu_options;
 
 /* Start the CPU device. CDP_SYSTEM when threads or memory are refused. The caller closes it. */
@@ -76,8 +77,9 @@ enum { CDP_DEVICE_ALIGNMENT = 256 };
  * the plan did not count this buffer. */
 cdp_status cdp_device_alloc(cdp_device *device, void **out, uint64_t n_bytes);
 
-/* The same, not zeroed: the caller has every byte written before anything reads it. On the CPU a page becomes
- * real under the thread that writes it first, near the core this runs on. */
+/* The same, not zeroed, for weights: the caller has every byte written before anything reads it. On a CPU of
+ * several NUMA nodes pages go to the node of the worker that multiplies with these rows, whoever writes them
+ * first. */
 cdp_status cdp_device_alloc_unwritten(cdp_device *device, void **out, uint64_t n_bytes);
 
 /* NULL is fine. The room of a buffer in a slab comes back only with the slab. */

@@ -1,5 +1,6 @@
 /* The CPU device: one ring of jobs, worker threads that walk it together. See queue.h for the picture. */
 #include "kernels/cpu/memory.h"
+#include "kernels/cpu/nodes.h"
 #include "kernels/cpu/queue.h"
 #include "kernels/device_table.h"
 #include "kernels/fault.h"
@@ -31,6 +32,7 @@ typedef struct cpu_device {
     cdp_device base;
     int n_threads, n_started;
     int64_t spin_ns;
+    int *node_of; /* (n_threads) the worker's NUMA node; NULL: there is one, or nobody is pinned */
     pthread_t *threads;
     job_slot *jobs;
     cdp_taken *taken; /* (2, n_threads): of the jobs with even and with odd numbers */
@@ -206,6 +208,7 @@ static void close_cpu(cdp_device *base) {
     free(device->threads);
     free(device->jobs);
     free(device->taken);
+    free(device->node_of);
     free(device);
 }
 
@@ -222,6 +225,14 @@ cdp_status cdp_cpu_submit(cdp_device *base, cdp_job job, const void *args, size_
     memcpy(slot->args, args, n_bytes);
     atomic_store(&device->submitted, number + 1);
     ring_bell(device);
+    return CDP_OK;
+}
+
+static cdp_status alloc_unwritten(cdp_device *base, void **out, uint64_t n_bytes) {
+    const cpu_device *device = inside(base);
+    CDP_TRY(cdp_cpu_alloc_unwritten(base, out, n_bytes));
+    if (device->node_of != NULL)
+        cdp_nodes_place(*out, n_bytes, device->node_of, device->n_threads, cdp_node_prefer);
     return CDP_OK;
 }
 
@@ -309,7 +320,7 @@ static const cdp_device_table cpu_table = {
     .is_host = true,
     .close = close_cpu,
     .alloc = cdp_cpu_alloc,
-    .alloc_unwritten = cdp_cpu_alloc_unwritten,
+    .alloc_unwritten = alloc_unwritten,
     .free = cdp_cpu_free,
     .free_bytes = free_bytes,
     .host_alloc = cdp_cpu_host_alloc,
@@ -330,6 +341,17 @@ static const cdp_device_table cpu_table = {
     .uploaded = uploaded,
 };
 
+/* Without memory for the map, or with one node, memory lies as the kernel puts it. */
+static void read_nodes(cpu_device *device, const cdp_cpu_options *options) {
+    device->node_of =
+        options->cpus != NULL ? calloc((size_t)device->n_threads, sizeof *device->node_of) : NULL;
+    if (device->node_of == NULL || cdp_nodes_read(device->node_of, device->n_threads, options->cpus,
+                                                  options->root != NULL ? options->root : ""))
+        return;
+    free(device->node_of);
+    device->node_of = NULL;
+}
+
 cdp_status cdp_device_open_cpu(cdp_device **out, const cdp_cpu_options *options) {
     *out = NULL;
     cpu_device *device = aligned_alloc(ALIGNMENT, (sizeof *device + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
@@ -345,6 +367,7 @@ cdp_status cdp_device_open_cpu(cdp_device **out, const cdp_cpu_options *options)
         aligned_alloc(sizeof *device->taken, 2 * (size_t)device->n_threads * sizeof *device->taken);
     if (device->taken != NULL)
         memset(device->taken, 0, 2 * (size_t)device->n_threads * sizeof *device->taken);
+    read_nodes(device, options);
     cdp_status st = CDP_OK;
     if (device->base.ops == NULL)
         st = cdp_fail(CDP_UNAVAILABLE, "this build or processor has no %s tier",
