@@ -35,7 +35,8 @@ typedef struct cpu_device {
     int *node_of; /* (n_threads) the worker's NUMA node; NULL: there is one, or nobody is pinned */
     pthread_t *threads;
     job_slot *jobs;
-    cdp_taken *taken; /* (2, n_threads): of the jobs with even and with odd numbers */
+    int n_ranges;     /* of a job's items: one a worker where there are several nodes, else one */
+    cdp_taken *taken; /* (2, n_ranges): of the jobs with even and with odd numbers */
 
     /* Counters only grow; job number n lives in jobs[n % QUEUE_JOBS]. The low halves are futex words. */
     _Alignas(ALIGNMENT) _Atomic uint64_t submitted;
@@ -131,10 +132,13 @@ static void *worker_main(void *argument) {
     for (uint64_t number = 0; wait_above(device, &device->submitted, number); number++) {
         const int64_t began = start.worker == 0 ? now_ns() : 0;
         job_slot *slot = &device->jobs[number % QUEUE_JOBS];
-        const cdp_turn turn = {&device->taken[number % 2 * n], start.worker, device->n_threads};
+        const uint64_t n_ranges = (uint64_t)device->n_ranges;
+        const cdp_turn turn = {&device->taken[number % 2 * n_ranges], start.worker, device->n_threads,
+                               device->n_ranges};
         /* The job before is done and the next one waits for all of us: nobody looks at its count now. */
-        atomic_store_explicit(&device->taken[(number + 1) % 2 * n + (uint64_t)start.worker].n, 0,
-                              memory_order_relaxed);
+        if (start.worker < device->n_ranges)
+            atomic_store_explicit(&device->taken[(number + 1) % 2 * n_ranges + (uint64_t)start.worker].n, 0,
+                                  memory_order_relaxed);
         pass_fault_point(device);
         slot->job(slot->args, &turn);
         if (atomic_fetch_add(&device->arrived, 1) + 1 == (number + 1) * n) {
@@ -363,11 +367,12 @@ cdp_status cdp_device_open_cpu(cdp_device **out, const cdp_cpu_options *options)
     device->n_threads = options->n_threads < 1 ? 1 : options->n_threads;
     device->spin_ns = options->cpus != NULL ? SPIN_NS : SHARED_SPIN_NS;
     device->jobs = calloc(QUEUE_JOBS, sizeof *device->jobs);
-    device->taken =
-        aligned_alloc(sizeof *device->taken, 2 * (size_t)device->n_threads * sizeof *device->taken);
-    if (device->taken != NULL)
-        memset(device->taken, 0, 2 * (size_t)device->n_threads * sizeof *device->taken);
     read_nodes(device, options);
+    device->n_ranges = device->node_of != NULL ? device->n_threads : 1;
+    const size_t n_bytes = 2 * (size_t)device->n_ranges * sizeof *device->taken;
+    device->taken = aligned_alloc(sizeof *device->taken, n_bytes);
+    if (device->taken != NULL)
+        memset(device->taken, 0, n_bytes);
     cdp_status st = CDP_OK;
     if (device->base.ops == NULL)
         st = cdp_fail(CDP_UNAVAILABLE, "this build or processor has no %s tier",

@@ -4,9 +4,10 @@
  *     worker 0       [ a: items 0-3   ][ b: items 0-7 ]
  *     worker 1       [ a: items 4-5, 7][ b: items 8-9 ]      no worker starts b before a is done
  *
- * Each worker has a range of a job's items and takes those first: the same rows of a matrix each time, which
- * therefore may lie near its core. Then it takes what others have left, so a worker that lost its core for a
- * while slows the job only by the items it holds. Which worker computes an item never changes a bit of it.
+ * Where workers stand on several NUMA nodes, each has a range of a job's items and takes those first: the
+ * same rows of a matrix each time, which lie near its core (nodes.h). Then it takes what others have left. On one
+ * node all take from one range. A worker that lost its core for a while slows the job only by the items that
+ * it holds, and which worker computes an item never changes a bit of it.
  */
 #pragma once
 
@@ -15,15 +16,16 @@
 
 enum { CDP_JOB_ARGS_BYTES = 224 };
 
-/* How much of a worker's range is taken; on cache lines of its own, two at a time as they are fetched. */
+/* How much of a range is taken; on cache lines of its own, two at a time as they are fetched. */
 typedef struct cdp_taken {
     _Alignas(128) atomic_int n;
 } cdp_taken;
 
 /* What a job sees of its turn. */
 typedef struct cdp_turn {
-    cdp_taken *taken; /* (n_workers) */
+    cdp_taken *taken; /* (n_ranges) */
     int worker, n_workers;
+    int n_ranges; /* n_workers, or 1 that all share */
 } cdp_turn;
 
 typedef void (*cdp_job)(const void *args, const cdp_turn *turn);
@@ -31,18 +33,18 @@ typedef void (*cdp_job)(const void *args, const cdp_turn *turn);
 /* Queue a job with a copy of its arguments. Main thread only. Waits only while the queue is full. */
 cdp_status cdp_cpu_submit(cdp_device *device, cdp_job job, const void *args, size_t n_bytes);
 
-/* Where a worker's range of n pieces begins; worker n_workers' beginning is the end. */
-static inline int cdp_range_begin(int n, int worker, int n_workers) {
-    return (int)((int64_t)n * worker / n_workers);
+/* Where range `range` of n pieces begins; range n_ranges' beginning is the end. */
+static inline int cdp_range_begin(int n, int range, int n_ranges) {
+    return (int)((int64_t)n * range / n_ranges);
 }
 
 /* The next up to `grain` of n_items: false when none are left. The same numbers in all calls of a job. */
 static inline bool cdp_turn_take(const cdp_turn *turn, int n_items, int grain, int *begin_out, int *end_out) {
     const int n = (n_items + grain - 1) / grain;
-    for (int i = 0; i < turn->n_workers; i++) {
-        const int from = (turn->worker + i) % turn->n_workers; /* its own, then its neighbours' */
-        const int first = cdp_range_begin(n, from, turn->n_workers);
-        const int size = cdp_range_begin(n, from + 1, turn->n_workers) - first;
+    for (int i = 0; i < turn->n_ranges; i++) {
+        const int from = (turn->worker + i) % turn->n_ranges; /* its own, then its neighbours' */
+        const int first = cdp_range_begin(n, from, turn->n_ranges);
+        const int size = cdp_range_begin(n, from + 1, turn->n_ranges) - first;
         /* Looked at before it is counted up: a range that is used up is not written to any more. */
         if (size == 0 || atomic_load_explicit(&turn->taken[from].n, memory_order_relaxed) >= size)
             continue;

@@ -14,6 +14,7 @@
 
 #include "kernels/cores.h"
 #include "kernels/cpu/nodes.h"
+#include "kernels/cpu/queue.h"
 #include "kernels/device.h"
 #include "tests/unit/folders.h"
 
@@ -106,6 +107,28 @@ static int policy_at(const void *address, unsigned long *nodes) {
     return policy;
 }
 
+enum { N_ITEMS = 40 };
+
+static void count_job(const void *args, const cdp_turn *turn) {
+    atomic_int *n_done = *(atomic_int *const *)args;
+    int begin, end;
+    while (cdp_turn_take(turn, N_ITEMS, 3, &begin, &end))
+        for (int item = begin; item < end; item++)
+            n_done[item] += turn->n_ranges;
+}
+
+/* Jobs one after the other, each worker with a range of its own: every item once a job. */
+static void check_jobs(cdp_device *device) {
+    enum { JOBS = 1000 };
+    static atomic_int n_done[N_ITEMS];
+    atomic_int *const args = n_done;
+    for (int job = 0; job < JOBS; job++)
+        assert_int_equal(cdp_cpu_submit(device, count_job, &args, sizeof args), CDP_OK);
+    cdp_device_drain(device);
+    for (int item = 0; item < N_ITEMS; item++)
+        assert_int_equal(n_done[item], 2 * JOBS);
+}
+
 /* On this host, by a map that puts its second processor on a node it does not have: the first worker's half
  * asks for node 0, the second half stays as it was, and all of it can be written. */
 static void test_device(void **state) {
@@ -140,6 +163,7 @@ static void test_device(void **state) {
     assert_int_equal(nodes, 1);
     assert_int_equal(policy_at(memory + N_BYTES / 4 * 3, &nodes), DEFAULT);
     memset(memory, 1, N_BYTES);
+    check_jobs(device);
     cdp_device_free(device, memory);
     cdp_device_close(device);
 }

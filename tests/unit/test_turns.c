@@ -32,7 +32,7 @@ static int owner_of(const scene *s, int item) {
 
 /* False when the worker finds nothing more. */
 static bool take(scene *s, int worker) {
-    const cdp_turn turn = {s->taken, worker, s->n_workers};
+    const cdp_turn turn = {s->taken, worker, s->n_workers, s->n_workers};
     int begin, end;
     if (!cdp_turn_take(&turn, s->n_items, s->grain, &begin, &end))
         return false;
@@ -70,7 +70,7 @@ static void test_every_item_once(void **state) {
 static void test_own_range_first(void **state) {
     (void)state;
     scene s = {.n_workers = 3, .n_items = 30, .grain = 2};
-    const cdp_turn turn = {s.taken, 1, s.n_workers};
+    const cdp_turn turn = {s.taken, 1, s.n_workers, s.n_workers};
     for (int i = 0; i < 15; i++) {
         int begin = 0, end = 0;
         assert_true(cdp_turn_take(&turn, s.n_items, s.grain, &begin, &end));
