@@ -5,9 +5,9 @@
  *     worker 1       [ a: items 4-5, 7][ b: items 8-9 ]      no worker starts b before a is done
  *
  * Where workers stand on several NUMA nodes, each has a range of a job's items and takes those first: the
- * same rows of a matrix each time, which lie near its core (nodes.h). Then it takes what others have left. On one
- * node all take from one range. A worker that lost its core for a while slows the job only by the items that
- * it holds, and which worker computes an item never changes a bit of it.
+ * same rows of a matrix each time, which lie near its core (nodes.h). Then it takes what others have left. On
+ * one node all take from one range. A worker that lost its core for a while slows the job only by the items
+ * that it holds, and which worker computes an item never changes a bit of it.
  */
 #pragma once
 
