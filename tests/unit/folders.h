@@ -35,6 +35,18 @@ static inline void write_text(const char *dir, const char *name, const char *tex
     write_bytes(dir, name, text, strlen(text));
 }
 
+/* The same, and the folders that `name` names on the way. */
+static inline void write_deep(const char *dir, const char *name, const char *text) {
+    char path[4500];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    for (char *at = strchr(path + strlen(dir) + 1, '/'); at != NULL; at = strchr(at + 1, '/')) {
+        *at = '\0';
+        mkdir(path, 0755);
+        *at = '/';
+    }
+    write_text(dir, name, text);
+}
+
 /* The status, words of the message, and one printable line whatever bytes the file held. */
 static inline void check_refusal(const char *what, cdp_status st, cdp_status want, const char *holds) {
     const char *message = cdp_error_message();
