@@ -35,6 +35,14 @@ static float *copy_of(const float *from, size_t n) {
     return to;
 }
 
+/* The sanitizers make the threads of a block slow, and orders are nothing to them: they see each case in one,
+ * and one format of recorded products. */
+#ifdef __SANITIZE_ADDRESS__
+enum { N_TURNS = 1, N_RECORDED = 1 };
+#else
+enum { N_TURNS = 2, N_RECORDED = 3 };
+#endif
+
 /* Against ref; and the logits of each step have the same bits in every order. The steps are played again and
  * again on one cache: each writes what it wrote before. */
 static void test_against_ref(void **state) {
@@ -46,7 +54,8 @@ static void test_against_ref(void **state) {
             const int n_rows = test_layer_play(want, step);
             const size_t n = (size_t)n_rows * (size_t)spec->vocab;
             float *bits = NULL;
-            for (int turn = 0; turn < 2; turn++) { /* the first order, and one of the others each time */
+            /* The first order, and one of the others each time. */
+            for (int turn = 0; turn < N_TURNS; turn++) {
                 const int order =
                     turn == 0 ? 0 : 1 + (i + step) % (test_n_orders() > 1 ? test_n_orders() - 1 : 1);
                 test_set_order(order);
@@ -113,16 +122,10 @@ static void test_recorded(void **state) {
 }
 
 /* The same with more rows than the kernels for few take: cuBLASLt's products in a graph. Steps of 20 rows
- * of one sequence and of 64 of two others in turn: each plain, recorded, and replayed. The sanitizers, under
- * which a thread of a block is slow, see the first format. */
+ * of one sequence and of 64 of two others in turn: each plain, recorded, and replayed. */
 static void test_recorded_products(void **state) {
     (void)state;
-#ifdef __SANITIZE_ADDRESS__
-    const int n_specs = 1;
-#else
-    const int n_specs = 3; /* bf16, fp32, fp16 */
-#endif
-    for (int i = 0; i < n_specs; i++) {
+    for (int i = 0; i < N_RECORDED; i++) { /* bf16, fp32, fp16 */
         const layer_spec *spec = &test_layer_specs[i];
         layer_case *want = test_layer_open(spec, ref()), *got = test_layer_open(spec, gpu());
         got->is_recorded = true;
