@@ -20,11 +20,9 @@ typedef struct cdp_gpu {
  * no fault. */
 void cdp_gpu_count(int *n_out, char *why, size_t why_size);
 
-/* GPU `index` of those. CDP_UNAVAILABLE when it cannot be asked. */
+/* GPU `index` of those. CDP_UNAVAILABLE when it cannot be asked, and, with all of *out filled in, when its
+ * compute capability is too low for the kernels. */
 cdp_status cdp_gpu_read(cdp_gpu *out, int index);
-
-/* CDP_UNAVAILABLE, with the GPU and its capability, where it is too old for the kernels. */
-cdp_status cdp_gpu_check(const cdp_gpu *gpu);
 
 /* Total and free bytes of a GPU now; makes a context on it (some 0.2 s, some hundred MiB until the process
  * ends). */

@@ -174,8 +174,7 @@ cdp_status cdp_place_choose(cdp_choice *out, const cdp_options *options, const c
         return CDP_OK;
     }
     CDP_TRY(choose_gpu(&index, options, world));
-    CDP_TRY(cdp_gpu_read(&out->gpu, index));
-    return cdp_gpu_check(&out->gpu);
+    return cdp_gpu_read(&out->gpu, index);
 }
 
 /* Who has which GPU: equal on all ranks of one host are the host's leader and the UUID. */
@@ -240,7 +239,6 @@ static cdp_status list_gpu(cdp_place *out, int index) {
     cdp_choice choice = {.kind = CDP_DEVICE_CUDA};
     uint64_t free_bytes;
     CDP_TRY(cdp_gpu_read(&choice.gpu, index));
-    CDP_TRY(cdp_gpu_check(&choice.gpu));
     CDP_TRY(cdp_gpu_free_bytes(&free_bytes, index));
     cdp_place_fill(out, &choice, 0, CDP_TIER_PLAIN, free_bytes, 1);
     return CDP_OK;

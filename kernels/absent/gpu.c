@@ -21,10 +21,6 @@ cdp_status cdp_gpu_read(cdp_gpu *out, int index) {
     return cdp_fail(CDP_UNAVAILABLE, "GPU %d: %s", index, no_cuda);
 }
 
-cdp_status cdp_gpu_check(const cdp_gpu *gpu) {
-    return cdp_fail(CDP_UNAVAILABLE, "GPU %d: %s", gpu->index, no_cuda);
-}
-
 cdp_status cdp_gpu_free_bytes(uint64_t *out, int index) {
     *out = 0;
     return cdp_fail(CDP_UNAVAILABLE, "GPU %d: %s", index, no_cuda);

@@ -1,4 +1,5 @@
 /* The CPU device: one ring of jobs, worker threads that walk it together. See queue.h for the picture. */
+#include "kernels/cpu/measure.h"
 #include "kernels/cpu/memory.h"
 #include "kernels/cpu/nodes.h"
 #include "kernels/cpu/queue.h"

@@ -2,7 +2,7 @@
 #include <time.h>
 
 #include "kernels/cores.h"
-#include "kernels/cpu/queue.h"
+#include "kernels/cpu/measure.h"
 
 enum {
     STREAM_LEAST = 128 << 20,

@@ -1,7 +1,7 @@
 /* Operations that only move bytes, and the choice of a tier. */
 #include <string.h>
 
-#include "kernels/cpu/queue.h"
+#include "kernels/cpu/measure.h"
 
 #if defined(__x86_64__)
 extern const cdp_ops cdp_ops_avx2, cdp_ops_avx512, cdp_ops_amx;

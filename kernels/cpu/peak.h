@@ -8,7 +8,7 @@
  */
 #pragma once
 
-#include "kernels/cpu/queue.h"
+#include "kernels/cpu/measure.h"
 #include "kernels/cpu/simd.h"
 #if defined(TIER_HAS_TILES)
 #include "kernels/cpu/tiles.h"

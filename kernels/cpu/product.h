@@ -147,6 +147,16 @@ SIMD void fetch_ahead(product_ahead *ahead) {
         __builtin_prefetch(ahead->at, 0, 2);
 }
 
+/* Rows first.. of w, n_most at most, to be asked for in n_parts parts. */
+static product_ahead rows_ahead(const cdp_tensor *w, int first, int n_most, size_t n_parts) {
+    if (first >= w->rows)
+        return (product_ahead){0};
+    const size_t row_bytes = (size_t)w->cols * cdp_dtype_bytes(w->dtype);
+    const size_t n_bytes = (size_t)(w->rows - first < n_most ? w->rows - first : n_most) * row_bytes;
+    const char *at = (const char *)w->data + (size_t)first * row_bytes;
+    return (product_ahead){at, at + n_bytes, n_bytes / n_parts + CACHE_LINE};
+}
+
 /* Rows row.. of x, n of them up to TILE_ROWS, against outputs [begin, end). */
 SIMD void product_rows(const product_args *a, int row, int n, int begin, int end, product_ahead *ahead,
                        const cdp_dtype dtype) {
@@ -203,15 +213,10 @@ static void product_once_job(const void *args, const cdp_turn *turn) {
 /* The weights of item `item`, to be fetched over all tiles of the item before it; nothing where rows are
  * long. */
 static product_ahead item_ahead(const product_args *a, int item) {
-    const size_t row_bytes = (size_t)a->w.cols * cdp_dtype_bytes(a->w.dtype);
-    const int first = item * OUTS_PER_ITEM;
-    if (first >= a->w.rows || row_bytes > SHORT_ROW_BYTES)
+    if ((size_t)a->w.cols * cdp_dtype_bytes(a->w.dtype) > SHORT_ROW_BYTES)
         return (product_ahead){0};
-    const int n_outs = a->w.rows - first < OUTS_PER_ITEM ? a->w.rows - first : OUTS_PER_ITEM;
     const int n_tiles = row_tiles(a) * (OUTS_PER_ITEM / TALL_OUTS);
-    const char *at = (const char *)a->w.data + (size_t)first * row_bytes;
-    return (product_ahead){at, at + (size_t)n_outs * row_bytes,
-                           (size_t)n_outs * row_bytes / (size_t)n_tiles + CACHE_LINE};
+    return rows_ahead(&a->w, item * OUTS_PER_ITEM, OUTS_PER_ITEM, (size_t)n_tiles);
 }
 
 /* Many rows: an item's weights are read again for each tile of rows. */

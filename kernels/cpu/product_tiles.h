@@ -153,15 +153,10 @@ SIMD void tiles_block(const tiles_args *a, int output, int row_block, const bool
 /* The weights of item `item`, to be fetched over all steps of the item before it; nothing where both would
  * not fit into a core's second cache. */
 static product_ahead block_ahead(const tiles_args *a, int item) {
-    const size_t row_bytes = (size_t)a->w.cols * sizeof(uint16_t);
-    const int first = item * OUTS_PER_BLOCK;
-    if (first >= a->w.rows || row_bytes * OUTS_PER_BLOCK > MOST_AHEAD)
+    if ((size_t)a->w.cols * sizeof(uint16_t) * OUTS_PER_BLOCK > MOST_AHEAD)
         return (product_ahead){0};
-    const int n_outs = a->w.rows - first < OUTS_PER_BLOCK ? a->w.rows - first : OUTS_PER_BLOCK;
-    const size_t n_bytes = (size_t)n_outs * row_bytes;
-    const size_t n_parts = (size_t)n_steps(a) * (size_t)((n_row_blocks(a) + 1) / 2);
-    const char *at = (const char *)a->w.data + (size_t)first * row_bytes;
-    return (product_ahead){at, at + n_bytes, n_bytes / n_parts + CACHE_LINE};
+    const int n_parts = n_steps(a) * ((n_row_blocks(a) + 1) / 2);
+    return rows_ahead(&a->w, item * OUTS_PER_BLOCK, OUTS_PER_BLOCK, (size_t)n_parts);
 }
 
 static void tiles_job(const void *args, const cdp_turn *turn) {

@@ -329,11 +329,10 @@ cdp_status cdp_device_open_cuda(cdp_device **out, const cdp_cuda_options *option
     d->base.table = &cuda_table;
     d->base.ops = options->ops != NULL ? options->ops : &cdp_ops_cuda;
     cdp_status st = cdp_gpu_read(&d->gpu, options->index);
-    const bool is_old = st == CDP_OK && cdp_gpu_check(&d->gpu) != CDP_OK;
-    if (st == CDP_OK && !is_old)
+    if (st == CDP_OK)
         st = open_context(d);
-    if (st != CDP_OK || is_old) {
-        st = is_old ? CDP_UNAVAILABLE : cannot_open(d, st);
+    if (st != CDP_OK) {
+        st = cannot_open(d, st);
         close_cuda(&d->base);
         return st;
     }

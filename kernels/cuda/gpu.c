@@ -46,16 +46,13 @@ cdp_status cdp_gpu_read(cdp_gpu *out, int index) {
     out->minor = p.minor;
     out->n_sms = p.multiProcessorCount;
     out->total_bytes = p.totalGlobalMem;
+    /* 8.0 has bf16 on its tensor cores, and copies to shared memory that do not wait. */
+    if (p.major < 8)
+        return cdp_fail(CDP_UNAVAILABLE,
+                        "GPU %d %s has compute capability %d.%d, and cdpipe needs 8.0 or newer "
+                        "(--device cpu works)",
+                        index, out->name, p.major, p.minor);
     return CDP_OK;
-}
-
-/* 8.0 has bf16 on its tensor cores, and copies to shared memory that do not wait: no kernel does without. */
-cdp_status cdp_gpu_check(const cdp_gpu *gpu) {
-    return gpu->major >= 8 ? CDP_OK
-                           : cdp_fail(CDP_UNAVAILABLE,
-                                      "GPU %d %s has compute capability %d.%d, and cdpipe needs 8.0 or newer "
-                                      "(--device cpu works)",
-                                      gpu->index, gpu->name, gpu->major, gpu->minor);
 }
 
 cdp_status cdp_gpu_free_bytes(uint64_t *out, int index) {

@@ -27,8 +27,6 @@ static gpu_line look_at(int index) {
     gpu_line line = {0};
     cdp_status st = cdp_gpu_read(&line.gpu, index);
     if (st == CDP_OK)
-        st = cdp_gpu_check(&line.gpu);
-    if (st == CDP_OK)
         st = cdp_gpu_free_bytes(&line.free_bytes, index);
     if (st != CDP_OK)
         snprintf(line.why, sizeof line.why, "%s", cdp_error_message());

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "kernels/cpu/queue.h"
+#include "kernels/cpu/measure.h"
 #include "tests/kernels/tiles_trap.h"
 
 #if defined(__x86_64__)
