@@ -125,6 +125,17 @@ static void test_only_what_is_new(void **state) {
     test_ring_close(sim);
 }
 
+/* The next step on its way, alone; NULL where there is none. */
+static const cdp_step *begin_next(test_ring *sim) {
+    test_flight *f = &sim->flights[0];
+    cdp_schedule_next(sim->schedule, &f->step);
+    if (f->step.n_rows == 0)
+        return NULL;
+    sim->n_flights = 1;
+    test_ring_begin(sim, f);
+    return &f->step;
+}
+
 /* Nobody who came later enters first, even where a long prompt has to wait for blocks that a short one would
  * find. */
 static void test_order_is_kept(void **state) {
@@ -140,14 +151,11 @@ static void test_order_is_kept(void **state) {
     /* Until the first has ended the second finds too few blocks; the two short ones wait behind it. */
     test_ring_arrive(sim);
     for (int turn = 0; turn < 60; turn++) {
-        test_flight *f = &sim->flights[0];
-        cdp_schedule_next(sim->schedule, &f->step);
-        if (f->step.n_rows == 0)
+        const cdp_step *step = begin_next(sim);
+        if (step == NULL)
             continue;
-        sim->n_flights = 1;
-        test_ring_begin(sim, f);
-        for (int i = 0; i < f->step.n_slots && !sim->players[0].has_ended; i++)
-            assert_int_equal(f->step.slots[i].slot, 0);
+        for (int i = 0; i < step->n_slots && !sim->players[0].has_ended; i++)
+            assert_int_equal(step->slots[i].slot, 0);
         test_ring_come_home(sim);
     }
     test_ring_run(sim);
@@ -170,21 +178,17 @@ static void test_hold(void **state) {
         test_ring_arrive(sim);
         cdp_schedule_hold(sim->schedule, true);
         for (int turn = 0; turn < 60; turn++) {
-            test_flight *f = &sim->flights[0];
-            cdp_schedule_next(sim->schedule, &f->step);
-            if (f->step.n_rows == 0)
+            const cdp_step *step = begin_next(sim);
+            if (step == NULL)
                 continue;
-            sim->n_flights = 1;
-            test_ring_begin(sim, f);
-            n_heard += f->step.n_home;
+            n_heard += step->n_home;
             test_ring_come_home(sim);
         }
         assert_int_equal(n_heard, 3);
         cdp_schedule_hold(sim->schedule, false);
-        cdp_schedule_next(sim->schedule, &sim->flights[0].step);
-        assert_int_equal(sim->flights[0].step.n_rows, 3);
-        sim->n_flights = 1;
-        test_ring_begin(sim, &sim->flights[0]);
+        const cdp_step *all = begin_next(sim);
+        assert_non_null(all);
+        assert_int_equal(all->n_rows, 3);
         test_ring_come_home(sim);
         test_ring_run(sim);
         test_ring_check(sim, (uint64_t)chunk);
