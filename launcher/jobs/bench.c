@@ -229,11 +229,11 @@ cdp_status cdp_job_bench(cdp_run *run, cdp_options *options, cdp_world *world) {
     cdp_status st = cdp_run_job(run, options, world, &spec);
     if (run->rank == 0 && st == CDP_OK) {
         if (options->json)
-            cdp_bench_print_json(&job.bench);
+            st = cdp_bench_print_json(&job.bench);
         else
             cdp_bench_print(&job.bench);
         cdp_report_stages(run);
-        if (options->save_costs != NULL)
+        if (st == CDP_OK && options->save_costs != NULL)
             st = save_costs(run, &job);
         if (st == CDP_OK && fflush(stdout) != 0)
             st = cdp_fail(CDP_IO, "writing the result: %s", strerror(errno));

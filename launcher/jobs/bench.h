@@ -44,6 +44,6 @@ typedef struct cdp_bench_rates {
 } cdp_bench_rates;
 cdp_bench_rates cdp_bench_rates_of(const cdp_bench *bench, const cdp_bench_test *test);
 
-/* The result: a table for people, or the JSON object. */
+/* The result: a table for people, or the JSON object (CDP_IO when stdout cannot be written). */
 void cdp_bench_print(const cdp_bench *bench);
-void cdp_bench_print_json(const cdp_bench *bench);
+cdp_status cdp_bench_print_json(const cdp_bench *bench);

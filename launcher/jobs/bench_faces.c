@@ -45,13 +45,13 @@ static void print_test_json(const cdp_bench *bench, int k) {
            bubble_of(run, k), rates.bytes_per_s, rates.of_stream, rates.flop_per_s, rates.of_peak);
 }
 
-void cdp_bench_print_json(const cdp_bench *bench) {
+cdp_status cdp_bench_print_json(const cdp_bench *bench) {
     printf("{\"results\": [");
     for (int k = 0; k < bench->n_tests; k++)
         print_test_json(bench, k);
     printf("], \"bandwidth_bytes_per_s\": %.0f, \"peak_flop_per_s\": %.0f, \"threads\": %d, ",
            bench->bytes_per_s, bench->flop_per_s, bench->run->cores.n);
-    cdp_report_print_json(bench->run);
+    return cdp_report_print_json(bench->run);
 }
 
 static void print_test(const cdp_bench *bench, int k) {

@@ -198,7 +198,7 @@ static double perplexity_of(const score_job *job) {
     return job->prompt.n_ids > 1 ? exp(-sum_of(job) / (double)(job->prompt.n_ids - 1)) : 1.0;
 }
 
-static void print_json(const cdp_run *run, const score_job *job) {
+static cdp_status print_json(const cdp_run *run, const score_job *job) {
     printf("{\"token_ids\": [");
     for (size_t i = 0; i < job->prompt.n_ids; i++)
         printf("%s%d", i > 0 ? ", " : "", job->prompt.ids[i]);
@@ -210,7 +210,7 @@ static void print_json(const cdp_run *run, const score_job *job) {
            "\"tokens_per_s\": %.3f}, ",
            sum_of(job), perplexity_of(job), job->figures.logits_hash, run->load_s,
            cdp_prompt_rate(&job->figures));
-    cdp_report_print_json(run);
+    return cdp_report_print_json(run);
 }
 
 /* One line a token: id, log probability, its text. */
@@ -236,10 +236,10 @@ cdp_status cdp_job_score(cdp_run *run, cdp_options *options, cdp_world *world) {
     cdp_status st = cdp_run_job(run, options, world, &spec);
     if (run->rank == 0 && st == CDP_OK) {
         if (options->json)
-            print_json(run, &job);
+            st = print_json(run, &job);
         else
             print_table(run, &job);
-        if (fflush(stdout) != 0)
+        if (st == CDP_OK && fflush(stdout) != 0)
             st = cdp_fail(CDP_IO, "writing the result: %s", strerror(errno));
         cdp_report_end(run, &job.figures);
     }

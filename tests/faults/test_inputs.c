@@ -364,15 +364,30 @@ static void test_full_disk(void **state) {
     (void)state;
     const char *words[MAX_WORDS] = {"score", "--model", MODEL, IDS, "--logits", "/dev/full", NULL};
     check_run(1, words, NULL, 74, "/dev/full");
-    test_run *run = test_run_open(20.0);
-    test_run_add(run, "sh", "-c",
-                 CDPIPE_BIN " --device cpu --model " MODEL " --prompt-ids 5 --max-new-tokens 5 >/dev/full",
-                 NULL);
-    test_run_go(run);
-    assert_int_equal(run->exit_code, 74);
-    assert_non_null(strstr(run->err, "No space left"));
-    test_run_close(run);
-    run = test_run_open(20.0); /* closed from the start: a clean end, and no other file gets the text */
+    static const char *const writers[] = {
+        "generate --prompt-ids 5 --max-new-tokens 5",
+        "generate --prompt-ids 5 --max-new-tokens 5 --json",
+        "score --prompt-ids 5,6",
+        "score --prompt-ids 5,6 --json",
+        "lens --prompt-ids 5,6",
+        "lens --prompt-ids 5,6 --json",
+        "bench --pp 2 --tg 2 --batch 1 --repeat 1",
+        "bench --pp 2 --tg 2 --batch 1 --repeat 1 --json",
+        "plan --json",
+    };
+    for (size_t i = 0; i < sizeof writers / sizeof *writers; i++) {
+        char line[256];
+        snprintf(line, sizeof line, "%s %s --device cpu --model %s >/dev/full", CDPIPE_BIN, writers[i],
+                 MODEL);
+        test_run *run = test_run_open(20.0);
+        test_run_add(run, "sh", "-c", line, NULL);
+        test_run_go(run);
+        if (run->exit_code != 74 || strstr(run->err, "No space left") == NULL)
+            fail_msg("%s: exit %d (expected 74): %.500s", writers[i], run->exit_code, run->err);
+        test_run_close(run);
+    }
+    test_run *run =
+        test_run_open(20.0); /* closed from the start: a clean end, and no other file gets the text */
     test_run_add(run, "sh", "-c",
                  CDPIPE_BIN " --device cpu --model " MODEL " --prompt-ids 5 --max-new-tokens 5 >&-", NULL);
     test_run_go(run);
