@@ -126,8 +126,8 @@ void cdp_report_end(const cdp_run *run, const cdp_job_figures *f) {
     cdp_note("logits #%016" PRIx64, f->logits_hash);
 }
 
-static void print_ranks(const cdp_run *run) {
-    printf(", \"ranks\": [");
+static void print_ranks(const cdp_run *run, const char *name) {
+    printf(", \"%s\": [", name);
     for (int rank = 0; rank < run->plan->n_stages; rank++) {
         const cdp_rank_report *r = &run->reports[rank];
         printf("%s{\"rank\": %d, \"planned_bytes\": %" PRIu64 ", \"peak_bytes\": %" PRIu64
@@ -152,7 +152,7 @@ static void print_advice(const cdp_run *run) {
            cdp_advise(advice, sizeof advice, loads, n, flight));
 }
 
-cdp_status cdp_report_print_json(const cdp_run *run) {
+cdp_status cdp_report_print_json(const cdp_run *run, const char *ranks) {
     cJSON *plan = cdp_plan_json(run->plan, run->card);
     char *text = plan != NULL ? cJSON_PrintUnformatted(plan) : NULL;
     cJSON_Delete(plan);
@@ -161,7 +161,7 @@ cdp_status cdp_report_print_json(const cdp_run *run) {
     printf("\"put_back\": %" PRIu64 ", \"plan\": %s",
            run->engine == NULL ? 0 : cdp_engine_n_put_back(run->engine), text);
     cJSON_free(text);
-    print_ranks(run);
+    print_ranks(run, ranks);
     print_advice(run);
     if (printf("}\n") < 0 || fflush(stdout) != 0)
         return cdp_fail(CDP_IO, "writing the result: %s", strerror(errno));

@@ -124,7 +124,7 @@ static cdp_status print_json(const cdp_run *run, const cdp_batch *batch) {
            ", \"timing\": {\"load_s\": %.6f, \"run_s\": %.6f, \"tokens_per_s\": %.3f}, ",
            p->n_total, p->n_done, p->n_failed, p->n_tokens, run->load_s, elapsed_s,
            elapsed_s > 0 ? (double)p->n_tokens / elapsed_s : 0);
-    return cdp_report_print_json(run);
+    return cdp_report_print_json(run, "ranks");
 }
 
 /* Rank 0 alone knows whether all turned back because there is nothing to do. */

@@ -49,9 +49,9 @@ cdp_status cdp_bench_print_json(const cdp_bench *bench) {
     printf("{\"results\": [");
     for (int k = 0; k < bench->n_tests; k++)
         print_test_json(bench, k);
-    printf("], \"bandwidth_bytes_per_s\": %.0f, \"peak_flop_per_s\": %.0f, \"threads\": %d, ",
-           bench->bytes_per_s, bench->flop_per_s, bench->run->cores.n);
-    return cdp_report_print_json(bench->run);
+    printf("], \"bandwidth_bytes_per_s\": %.0f, \"peak_flop_per_s\": %.0f, \"ranks\": %d, \"threads\": %d, ",
+           bench->bytes_per_s, bench->flop_per_s, bench->run->size, bench->run->cores.n);
+    return cdp_report_print_json(bench->run, "rank_reports"); /* here "ranks" is how many there are */
 }
 
 static void print_test(const cdp_bench *bench, int k) {

@@ -117,7 +117,7 @@ static cdp_status print_json(const cdp_run *run, const generate_job *job) {
     printf(", \"logits_hash\": \"%016" PRIx64 "\", \"timing\": {\"load_s\": %.6f, \"first_token_s\": %.6f, "
            "\"prompt_tokens_per_s\": %.3f, \"tokens_per_s\": %.3f}, ",
            f->logits_hash, run->load_s, f->first_token_s, cdp_prompt_rate(f), cdp_answer_rate(f));
-    return cdp_report_print_json(run);
+    return cdp_report_print_json(run, "ranks");
 }
 
 static void close_job(generate_job *job) {

@@ -184,7 +184,7 @@ static cdp_status print_json(const cdp_run *run, const lens_job *job) {
     cdp_lens_write_json(&job->lens, stdout);
     printf(", \"logits_hash\": \"%016" PRIx64 "\", \"timing\": {\"load_s\": %.6f, \"tokens_per_s\": %.3f}, ",
            job->figures.logits_hash, run->load_s, cdp_prompt_rate(&job->figures));
-    return cdp_report_print_json(run);
+    return cdp_report_print_json(run, "ranks");
 }
 
 static cdp_status show(const cdp_run *run, const lens_job *job) {

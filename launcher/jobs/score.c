@@ -210,7 +210,7 @@ static cdp_status print_json(const cdp_run *run, const score_job *job) {
            "\"tokens_per_s\": %.3f}, ",
            sum_of(job), perplexity_of(job), job->figures.logits_hash, run->load_s,
            cdp_prompt_rate(&job->figures));
-    return cdp_report_print_json(run);
+    return cdp_report_print_json(run, "ranks");
 }
 
 /* One line a token: id, log probability, its text. */

@@ -302,6 +302,9 @@ static void test_bench(void **state) {
         assert_string_equal(golden_get(mixed, "test")->valuestring, "pg");
         assert_int_equal(golden_get(mixed, "tokens")->valueint, 24);
         assert_int_equal(golden_get(mixed, "prompt_tokens")->valueint, 20);
+        assert_int_equal(golden_get(json, "ranks")->valueint, np);
+        assert_int_equal(cJSON_GetArraySize(golden_get(json, "rank_reports")), np);
+        assert_true(golden_get(json, "threads")->valueint >= 1);
         assert_true(golden_get(json, "bandwidth_bytes_per_s")->valuedouble > 1e8);
         assert_true(golden_get(json, "peak_flop_per_s")->valuedouble > 1e8);
         cJSON_Delete(json);
