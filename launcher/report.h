@@ -28,7 +28,7 @@ int cdp_report_loads(const cdp_run *run, cdp_stage_load out[CDP_MAX_RANKS]);
 double cdp_prompt_rate(const cdp_job_figures *figures);
 double cdp_answer_rate(const cdp_job_figures *figures);
 
-/* "put_back": N, "plan": PLAN, RANKS: [...], "bubble": X, "in_flight": X, "advice": ""} and a newline: the end
- * of a --json object. Each rank tells its planned and its real peak bytes, and where its time went, under the
- * name given. CDP_IO when stdout cannot be written. */
+/* "put_back": N, "plan": PLAN, RANKS: [...], "bubble": X, "in_flight": X, "advice": ""} and a newline: the
+ * end of a --json object. Each rank tells its planned and its real peak bytes, and where its time went, under
+ * the name given. CDP_IO when stdout cannot be written. */
 cdp_status cdp_report_print_json(const cdp_run *run, const char *ranks);
