@@ -68,8 +68,24 @@ SIMD vf v_fma(vf a, vf b, vf c) {
 SIMD vf v_select(vi mask, vf yes, vf no) {
     return (vf)((mask & (vi)yes) | (~mask & (vi)no));
 }
+/* a > b ? a : b, and a < b ? a : b: b where one is NaN. One instruction has just this. */
 SIMD vf v_max(vf a, vf b) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
     return v_select(a > b, a, b);
+#endif
+}
+SIMD vf v_min(vf a, vf b) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return v_select(a < b, a, b);
+#endif
 }
 
 /* Sum (largest) of all lanes: halves are folded onto each other, one fixed tree. */
@@ -174,8 +190,7 @@ SIMD void v_store_as(void *data, cdp_dtype dtype, size_t i, vf v) {
 SIMD vf v_exp(vf x) {
     const vf magic =
         v_set(12582912.0f); /* 1.5 * 2^23: adding it leaves the nearest integer in the low bits */
-    x = v_max(x, v_set(-87.0f));
-    x = v_select(x > 88.0f, v_set(88.0f), x);
+    x = v_min(v_max(x, v_set(-87.0f)), v_set(88.0f));
     const vf shifted = v_fma(x, v_set(1.44269504f), magic);
     const vf n = shifted - magic;
     vf r = v_fma(n, v_set(-0.693145752f), x);
