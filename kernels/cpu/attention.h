@@ -216,31 +216,37 @@ SIMD void attend_all(const attend_args *a, query *queries, int n, int kv_head, c
     }
 }
 
+static query query_at(const attend_args *a, int row, int head) {
+    const cdp_shape *s = a->shape;
+    const size_t q_stride = (size_t)((s->n_heads + 2 * s->n_kv_heads) * s->head_dim);
+    const int position = a->step.position[row];
+    return (query){.q = a->buf.qkv + (size_t)row * q_stride + (size_t)(head * s->head_dim),
+                   .out = a->buf.context +
+                          ((size_t)row * (size_t)s->n_heads + (size_t)head) * (size_t)s->head_dim,
+                   .first = a->window > 0 && position >= a->window ? position - a->window + 1 : 0,
+                   .position = position,
+                   .best = -INFINITY};
+}
+
+static const int32_t *table_of(const attend_args *a, int row) {
+    return a->buf.tables + (size_t)a->step.slot[row] * (size_t)a->buf.max_blocks;
+}
+
 /* The queries of rows [row, row + n_rows), which are one sequence's, for one kv head. */
 SIMD void attend_rows(const attend_args *a, int row, int n_rows, int kv_head, const cdp_dtype dtype) {
-    const cdp_shape *s = a->shape;
-    const int group = s->n_heads / s->n_kv_heads;
-    const int32_t *table = a->buf.tables + (size_t)a->step.slot[row] * (size_t)a->buf.max_blocks;
-    const size_t q_stride = (size_t)((s->n_heads + 2 * s->n_kv_heads) * s->head_dim);
+    const int group = a->shape->n_heads / a->shape->n_kv_heads;
     query queries[QUERIES];
     for (int next = 0, n = 0; next < n_rows * group; next++) {
-        const int r = row + next / group, head = kv_head * group + next % group;
-        const int position = a->step.position[r];
-        queries[n++] = (query){.q = a->buf.qkv + (size_t)r * q_stride + (size_t)(head * s->head_dim),
-                               .out = a->buf.context +
-                                      ((size_t)r * (size_t)s->n_heads + (size_t)head) * (size_t)s->head_dim,
-                               .first = a->window > 0 && position >= a->window ? position - a->window + 1 : 0,
-                               .position = position,
-                               .best = -INFINITY};
-        memset(queries[n - 1].out, 0, (size_t)s->head_dim * sizeof(float));
+        queries[n] = query_at(a, row + next / group, kv_head * group + next % group);
+        memset(queries[n++].out, 0, (size_t)a->shape->head_dim * sizeof(float));
         if (n == QUERIES || next + 1 == n_rows * group) {
-            attend_all(a, queries, n, kv_head, table, dtype);
+            attend_all(a, queries, n, kv_head, table_of(a, row), dtype);
             n = 0;
         }
     }
 }
 
-static void attend_item(const attend_args *a, int row, int n_rows, int kv_head) {
+static void attend_rows_as(const attend_args *a, int row, int n_rows, int kv_head) {
     if (a->shape->kv_dtype == CDP_BF16)
         attend_rows(a, row, n_rows, kv_head, CDP_BF16);
     else if (a->shape->kv_dtype == CDP_F16)
@@ -250,19 +256,23 @@ static void attend_item(const attend_args *a, int row, int n_rows, int kv_head) 
 }
 
 /* Items are a few rows of one kv head; rows of one sequence stand together in a step. */
-static void attend_job(const void *args, const cdp_turn *turn) {
-    const attend_args *a = args;
+SIMD void attend_items(const attend_args *a, const cdp_turn *turn, int rows_per_item,
+                       void (*attend)(const attend_args *a, int row, int n_rows, int kv_head)) {
     const int n_kv_heads = a->shape->n_kv_heads, n_rows = a->step.n_rows;
-    const int n_items = (n_rows + ROWS_PER_ITEM - 1) / ROWS_PER_ITEM * n_kv_heads;
+    const int n_items = (n_rows + rows_per_item - 1) / rows_per_item * n_kv_heads;
     int item, taken;
     while (cdp_turn_take(turn, n_items, 1, &item, &taken)) {
-        const int begin = item / n_kv_heads * ROWS_PER_ITEM;
-        const int end = begin + ROWS_PER_ITEM < n_rows ? begin + ROWS_PER_ITEM : n_rows;
+        const int begin = item / n_kv_heads * rows_per_item;
+        const int end = begin + rows_per_item < n_rows ? begin + rows_per_item : n_rows;
         for (int row = begin, n; row < end; row += n) {
             for (n = 1; row + n < end && a->step.slot[row + n] == a->step.slot[row];)
                 n++;
             if (a->step.slot[row] >= 0)
-                attend_item(a, row, n, item % n_kv_heads);
+                attend(a, row, n, item % n_kv_heads);
         }
     }
+}
+
+static void attend_job(const void *args, const cdp_turn *turn) {
+    attend_items(args, turn, ROWS_PER_ITEM, attend_rows_as);
 }

@@ -45,7 +45,7 @@ static void tile_peak_job(const void *args, const cdp_turn *turn) {
     (void)turn;
     for (int i = 0; i < TILE_SIDE * TILE_K; i++)
         factor[i] = (uint16_t)cdp_f32_to_bf16(a->data[i % CDP_PEAK_DATA]);
-    tiles_begin();
+    tiles_begin(TILE_SIDE);
     tile_zero(0);
     tile_zero(1);
     tile_zero(2);

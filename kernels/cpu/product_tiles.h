@@ -44,22 +44,6 @@ static uint16_t *packed_at(const tiles_args *a, int row_block, int step) {
     return a->packed + ((size_t)row_block * (size_t)n_steps(a) + (size_t)step) * PACKED_TILE;
 }
 
-/* 32 values of a row, each the upper half of its f32, as 16 pairs; beyond n they are 0. */
-SIMD void bf16_pairs(tile_row *out, const float *x, int n) {
-    float edge[TILE_K] = {0};
-    if (n < TILE_K)
-        memcpy(edge, x, (size_t)n * sizeof *x);
-    const float *from = n < TILE_K ? edge : x;
-    tile_row first, second;
-    memcpy(&first, from, sizeof first);
-    memcpy(&second, from + TILE_SIDE, sizeof second);
-    const tile_row even = __builtin_shuffle(
-        first, second, (tile_lanes){0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30});
-    const tile_row odd = __builtin_shuffle(
-        first, second, (tile_lanes){1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31});
-    *out = (even >> 16) | (odd & 0xFFFF0000u);
-}
-
 static void pack_tile(const tiles_args *a, int row_block, int step) {
     const int first = row_block * TILE_SIDE, n = a->w.cols - step * TILE_K;
     tile_row pairs[TILE_SIDE] = {0};
@@ -163,7 +147,7 @@ static void tiles_job(const void *args, const cdp_turn *turn) {
     const tiles_args *a = args;
     const int n_items = (a->w.rows + OUTS_PER_BLOCK - 1) / OUTS_PER_BLOCK;
     int item, next = 0, end;
-    tiles_begin();
+    tiles_begin(TILE_SIDE);
     for (bool has = cdp_turn_take(turn, n_items, 1, &item, &end); has; item = next) {
         has = cdp_turn_take(turn, n_items, 1, &next, &end); /* taken early, to know what to fetch */
         product_ahead ahead = block_ahead(a, has ? next : n_items);

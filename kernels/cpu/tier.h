@@ -1,6 +1,6 @@
 /* kernels/cpu/tier.h - the operation table of one tier. plain.c, avx2.c, avx512.c and amx.c define TIER_OPS
  * and TIER_NAME, and include this under their own instruction flags; the code is the same, the vectors
- * differ, and with TIER_HAS_TILES products of bf16 weights go to the matrix unit.
+ * differ, and with TIER_HAS_TILES products of bf16 weights and attention over bf16 go to the matrix unit.
  *
  * An operation is a few jobs: rows are normed, the matrix product takes all workers, rows are finished.
  */
@@ -10,7 +10,13 @@
 #include "kernels/cpu/peak.h"
 #include "kernels/cpu/product.h"
 #if defined(TIER_HAS_TILES)
+#include "kernels/cpu/attention_tiles.h"
 #include "kernels/cpu/product_tiles.h"
+#else
+static bool attends_by_tiles(const cdp_shape *s) {
+    (void)s;
+    return false;
+}
 #endif
 
 typedef struct row_args {
@@ -70,40 +76,48 @@ static void rope_row(const row_args *a, int row) {
 }
 ROW_JOB(rope)
 
-/* n keys and values of one head to their places: values side by side, keys a block of positions apart. */
-SIMD void append_head(void *kv, size_t keys, size_t values, const float *k, const float *v, int n,
+/* n keys and values of one head to their places: the ones (`far`) a block of positions apart, the others side
+ * by side. */
+SIMD void append_head(void *kv, size_t far, size_t near, const float *far_from, const float *near_from, int n,
                       const cdp_dtype dtype) {
     const size_t bytes = cdp_dtype_bytes(dtype);
     int d = 0;
     for (; d + VF <= n; d += VF) {
         float lanes[VF]; /* or halves */
-        char *to = (char *)kv + (keys + (size_t)d * CDP_BLOCK_TOKENS) * bytes;
-        v_store_as(lanes, dtype, 0, v_load(k + d));
-        v_store_as(kv, dtype, values + (size_t)d, v_load(v + d));
+        char *to = (char *)kv + (far + (size_t)d * CDP_BLOCK_TOKENS) * bytes;
+        v_store_as(lanes, dtype, 0, v_load(far_from + d));
+        v_store_as(kv, dtype, near + (size_t)d, v_load(near_from + d));
         for (size_t lane = 0; lane < VF; lane++)
             memcpy(to + lane * CDP_BLOCK_TOKENS * bytes, (const char *)lanes + lane * bytes, bytes);
     }
     for (; d < n; d++) {
-        cdp_store(kv, dtype, keys + (size_t)d * CDP_BLOCK_TOKENS, k[d]);
-        cdp_store(kv, dtype, values + (size_t)d, v[d]);
+        cdp_store(kv, dtype, far + (size_t)d * CDP_BLOCK_TOKENS, far_from[d]);
+        cdp_store(kv, dtype, near + (size_t)d, near_from[d]);
     }
 }
 
-static void append_kv(const row_args *a, const float *k, const float *v, int row) {
+/* Where the matrix unit attends, keys lie side by side and values apart: see attention_tiles.h. */
+SIMD void append_heads(const row_args *a, const float *k, const float *v, int32_t block, int t,
+                       const cdp_dtype dtype) {
     const cdp_shape *s = a->shape;
+    const bool is_turned = attends_by_tiles(s);
+    const float *far = is_turned ? v : k, *near = is_turned ? k : v;
+    for (int h = 0; h < s->n_kv_heads; h++)
+        append_head(a->layer->kv, kv_place(s, block, h, is_turned) + (size_t)t,
+                    kv_place(s, block, h, !is_turned) + (size_t)(t * s->head_dim), far + h * s->head_dim,
+                    near + h * s->head_dim, s->head_dim, dtype);
+}
+
+static void append_kv(const row_args *a, const float *k, const float *v, int row) {
     const int position = a->step.position[row], t = position % CDP_BLOCK_TOKENS;
     const int32_t block = a->buf.tables[(size_t)a->step.slot[row] * (size_t)a->buf.max_blocks +
                                         (size_t)(position / CDP_BLOCK_TOKENS)];
-    for (int h = 0; h < s->n_kv_heads; h++, k += s->head_dim, v += s->head_dim) {
-        const size_t keys = kv_place(s, block, h, false) + (size_t)t;
-        const size_t values = kv_place(s, block, h, true) + (size_t)(t * s->head_dim);
-        if (s->kv_dtype == CDP_BF16)
-            append_head(a->layer->kv, keys, values, k, v, s->head_dim, CDP_BF16);
-        else if (s->kv_dtype == CDP_F16)
-            append_head(a->layer->kv, keys, values, k, v, s->head_dim, CDP_F16);
-        else
-            append_head(a->layer->kv, keys, values, k, v, s->head_dim, CDP_F32);
-    }
+    if (a->shape->kv_dtype == CDP_BF16)
+        append_heads(a, k, v, block, t, CDP_BF16);
+    else if (a->shape->kv_dtype == CDP_F16)
+        append_heads(a, k, v, block, t, CDP_F16);
+    else
+        append_heads(a, k, v, block, t, CDP_F32);
 }
 
 /* The products q, k, v of a row: bias, q/k norm, rope, rounding, append. */
@@ -160,6 +174,10 @@ static cdp_status qkv(cdp_device *device, const cdp_shape *shape, const cdp_laye
 static cdp_status attend(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,
                          const cdp_step_view *step, const cdp_buffers *buffers) {
     const attend_args args = {shape, layer->kv, layer->window, *step, *buffers};
+#if defined(TIER_HAS_TILES)
+    if (attends_by_tiles(shape))
+        return cdp_cpu_submit(device, attend_tiles_job, &args, sizeof args);
+#endif
     return cdp_cpu_submit(device, attend_job, &args, sizeof args);
 }
 

@@ -53,13 +53,14 @@ static _Thread_local tiles_twin twin_unit;
 #define tile_dot(c, a, b) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c : :)
 #endif
 
-/* Palette 1, all tiles whole. Each thread has its own tiles. Between end and the next begin the core may
- * power the unit down. */
-SIMD void tiles_begin(void) {
+/* Palette 1: sums in tiles 0 to 3, and for their products A tiles 4 and 5, B tiles 6 and 7, of n_pairs pairs
+ * of k, 16 at most. Each thread has its own tiles. Between end and the next begin the core may power the unit
+ * down. */
+SIMD void tiles_begin(int n_pairs) {
     tile_config config = {.palette = 1};
     for (int t = 0; t < 8; t++) {
-        config.row_bytes[t] = TILE_BYTES;
-        config.rows[t] = TILE_SIDE;
+        config.row_bytes[t] = (uint16_t)(t == 4 || t == 5 ? n_pairs * 4 : TILE_BYTES);
+        config.rows[t] = (uint8_t)(t >= 6 ? n_pairs : TILE_SIDE);
     }
     tile_configure(&config);
 }
@@ -92,4 +93,20 @@ SIMD void transpose(tile_row r[TILE_SIDE]) {
              &(tile_lanes){2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31});
     exchange(r, 1, &(tile_lanes){0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30},
              &(tile_lanes){1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31});
+}
+
+/* 32 values of a row, each the upper half of its f32, as 16 pairs; beyond n they are 0. */
+SIMD void bf16_pairs(tile_row *out, const float *x, int n) {
+    float edge[TILE_K] = {0};
+    if (n < TILE_K)
+        memcpy(edge, x, (size_t)n * sizeof *x);
+    const float *from = n < TILE_K ? edge : x;
+    tile_row first, second;
+    memcpy(&first, from, sizeof first);
+    memcpy(&second, from + TILE_SIDE, sizeof second);
+    const tile_row even = __builtin_shuffle(
+        first, second, (tile_lanes){0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30});
+    const tile_row odd = __builtin_shuffle(
+        first, second, (tile_lanes){1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31});
+    *out = (even >> 16) | (odd & 0xFFFF0000u);
 }

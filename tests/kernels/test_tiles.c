@@ -195,7 +195,7 @@ static void fill(matrix *m, test_random *r) {
 
 /* Every instruction of tiles.h, with numbers of tiles that are all different: c0..c3 += a4|a5 times b6|b7. */
 static void __attribute__((noinline)) by_unit(matrix c[4], const matrix a[2], const matrix b[2]) {
-    tiles_begin();
+    tiles_begin(TILE_SIDE);
     tile_zero(0);
     tile_load(1, &c[1], STRIDE);
     tile_load(2, &c[2], STRIDE);

@@ -37,7 +37,7 @@ const layer_spec test_layer_specs[] = {
     {"heads_128", 128, 2, 1, 128, 68, 24, 128, 40, CDP_BF16, CDP_BF16, NONE, false, true, false, 1},
     {"heads_256_f16_cache", 64, 1, 1, 256, 40, 24, 256, 0, CDP_BF16, CDP_F16, NONE, false, true, false, 1},
     {"heads_256", 32, 2, 1, 256, 40, 24, 256, 40, CDP_BF16, CDP_BF16, NONE, false, true, false, 1},
-    {"twenty_heads_one_kv", 44, 20, 1, 16, 40, 24, 16, 0, CDP_BF16, CDP_BF16, NONE, false, true, false, 1},
+    {"twenty_heads_one_kv", 44, 20, 1, 32, 40, 24, 32, 0, CDP_BF16, CDP_BF16, NONE, false, true, false, 1},
     {"f16_f32_cache", 64, 4, 2, 16, 72, 40, 16, 0, CDP_F16, CDP_F32, NONE, true, true, false, 1},
     {"f16_odd_width", 30, 2, 1, 16, 33, 40, 16, 0, CDP_F16, CDP_BF16, EACH, true, true, true, 1},
 };

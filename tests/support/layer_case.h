@@ -11,7 +11,7 @@
 
 #include "kernels/ops.h"
 
-enum { TEST_LAYER_SLOTS = 3, TEST_LAYER_BLOCKS = 8, TEST_LAYER_ROWS = 96 };
+enum { TEST_LAYER_SLOTS = 3, TEST_LAYER_BLOCKS = 8, TEST_LAYER_ROWS = 96, TEST_LAYER_COLLECTED = 72 };
 
 typedef struct layer_spec {
     const char *name;
@@ -70,8 +70,9 @@ int test_layer_play(layer_case *c, int step);
  * explains. */
 void test_layer_compare(const layer_case *got, const layer_case *want, int n_rows);
 
-/* The logits bits of slot 0's rows 0..39, fed in the given chunks, with or without another sequence beside,
- * into out (40, vocab). Takes the device over. */
+/* The logits bits of slot 0's first TEST_LAYER_COLLECTED rows (more than one group of keys of any tier), fed
+ * in the given chunks, with or without another sequence beside, into out (rows, vocab). Takes the device
+ * over. */
 void test_layer_collect(const layer_spec *spec, cdp_device *device, int chunk, bool has_company, float *out);
 
 /* A block copied and a table entry written by commands. Takes the device over. */

@@ -67,8 +67,9 @@ int test_layer_play(layer_case *c, int step) {
 
 void test_layer_collect(const layer_spec *spec, cdp_device *device, int chunk, bool has_company, float *out) {
     layer_case *c = test_layer_open(spec, device);
-    for (int at = 0; at < 40; at += chunk) {
-        const int n = at + chunk < 40 ? chunk : 40 - at, before = has_company ? 3 : 0;
+    for (int at = 0; at < TEST_LAYER_COLLECTED; at += chunk) {
+        const int left = TEST_LAYER_COLLECTED - at, n = chunk < left ? chunk : left;
+        const int before = has_company ? 3 : 0;
         if (has_company)
             test_layer_add_rows(c, 1, at / chunk * 3, before);
         test_layer_add_rows(c, 0, at, n);
