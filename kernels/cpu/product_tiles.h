@@ -9,8 +9,11 @@
  * two sums, and adds that to the output's accumulator. Steps go in ascending order, whatever the other rows
  * are: one token or a prompt, the bits are the same. x holds values that are bf16 already (ops.h, rounding),
  * so packing loses nothing. One row costs as much as sixteen, but even then the unit takes weights faster
- * than memory brings them: 32 rows of w side by side, which no processor fetches ahead by itself, so the next
- * item's are asked for. What sticks out at the edges of w passes a small copy filled up with zeros.
+ * than memory brings them: 32 rows of w side by side, which no processor fetches ahead by itself, so those of
+ * the next item are asked for. What sticks out at the edges of w passes a small copy filled up with zeros.
+ *
+ * The two A tiles may also be gate rows and up rows of a prompt's gate_up: silu(gate) * up is then made of
+ * the sums before they leave the core.
  */
 #pragma once
 
@@ -22,6 +25,7 @@ enum {
     STEPS_PER_PACK = 8,             /* k steps that a worker packs at once */
     PACKED_TILE = TILE_SIDE * TILE_K,
     MOST_AHEAD = 896 << 10, /* of weights: those of the next item lie beside this one's in 2 MiB */
+    FEW_ROWS = TILE_SIDE,   /* up to here a product waits for its weights, beyond for the unit */
 };
 
 typedef struct tiles_args {
@@ -32,6 +36,9 @@ typedef struct tiles_args {
     float *out;
     size_t out_stride;
     uint16_t *packed; /* (row blocks, k steps, 16 pairs of k, 16 rows, 2) */
+    int n_outs, far;  /* outputs of a row; from the first A tile's to the second one's */
+    bool is_gated;
+    const float *bias; /* (w.rows) where is_gated, or NULL */
 } tiles_args;
 
 static int n_steps(const tiles_args *a) {
@@ -84,7 +91,7 @@ SIMD const void *weights_at(const tiles_args *a, int output, int k, unsigned cha
 
 /* A finished tile of sums (16 outputs, 16 rows) to its place in out: whole rows of it by one store each. */
 static void put_sums(const tiles_args *a, const float *sums, int output, int row) {
-    const int n_outs = a->w.rows - output < TILE_SIDE ? a->w.rows - output : TILE_SIDE;
+    const int n_outs = a->n_outs - output < TILE_SIDE ? a->n_outs - output : TILE_SIDE;
     const int n_rows = a->n_rows - row < TILE_SIDE ? a->n_rows - row : TILE_SIDE;
     float *out = a->out + (size_t)row * a->out_stride + (size_t)output;
     tile_row r[TILE_SIDE];
@@ -96,20 +103,42 @@ static void put_sums(const tiles_args *a, const float *sums, int output, int row
         memcpy(out + (size_t)i * a->out_stride, &r[i], (size_t)n_outs * sizeof(float));
 }
 
-/* 32 outputs of one row block, or of two. */
+/* gate = round(silu(gate) * up), both with their bias, of 16 outputs and 16 rows: as row_silu_product. */
+static void gate_sums(const tiles_args *a, float *gate, const float *up, int output) {
+    for (int i = 0; i < TILE_SIDE * TILE_SIDE; i += VF) {
+        const int o = output + i / TILE_SIDE;
+        const bool has_bias = a->bias != NULL && o < a->n_outs;
+        vf g = v_load(gate + i), u = v_load(up + i);
+        g = has_bias ? g + v_set(a->bias[o]) : g;
+        u = has_bias ? u + v_set(a->bias[a->far + o]) : u;
+        v_store(gate + i, v_round_bf16(g / (1.0f + v_exp(-g)) * u));
+    }
+}
+
+/* The first A tile's sums and the second one's. */
+static void put_both(const tiles_args *a, float (*sums)[TILE_SIDE * TILE_SIDE], int output, int row) {
+    if (a->is_gated)
+        gate_sums(a, sums[0], sums[1], output);
+    put_sums(a, sums[0], output, row);
+    if (!a->is_gated)
+        put_sums(a, sums[1], output + a->far, row);
+}
+
+/* The outputs of two A tiles, of one row block or of two. */
 SIMD void tiles_block(const tiles_args *a, int output, int row_block, const bool has_two,
                       product_ahead *ahead) {
     unsigned char edges[2][TILE_SIDE * TILE_BYTES];
-    float sums[TILE_SIDE * TILE_SIDE];
+    float sums[2][TILE_SIDE * TILE_SIDE];
     tile_zero(0);
     tile_zero(1);
     tile_zero(2);
     tile_zero(3);
     for (int step = 0; step < n_steps(a); step++) {
         size_t stride_0, stride_1;
-        fetch_ahead(ahead);
+        fetch_ahead(&ahead[0]);
+        fetch_ahead(&ahead[1]);
         const void *w0 = weights_at(a, output, step * TILE_K, edges[0], &stride_0);
-        const void *w1 = weights_at(a, output + TILE_SIDE, step * TILE_K, edges[1], &stride_1);
+        const void *w1 = weights_at(a, output + a->far, step * TILE_K, edges[1], &stride_1);
         tile_load(4, w0, stride_0);
         tile_load(5, w1, stride_1);
         tile_load(6, packed_at(a, row_block, step), TILE_BYTES);
@@ -122,47 +151,79 @@ SIMD void tiles_block(const tiles_args *a, int output, int row_block, const bool
         }
     }
     const int row = row_block * TILE_SIDE;
-    tile_store(0, sums, TILE_BYTES);
-    put_sums(a, sums, output, row);
-    tile_store(1, sums, TILE_BYTES);
-    put_sums(a, sums, output + TILE_SIDE, row);
+    tile_store(0, sums[0], TILE_BYTES);
+    tile_store(1, sums[1], TILE_BYTES);
+    put_both(a, sums, output, row);
     if (has_two) {
-        tile_store(2, sums, TILE_BYTES);
-        put_sums(a, sums, output, row + TILE_SIDE);
-        tile_store(3, sums, TILE_BYTES);
-        put_sums(a, sums, output + TILE_SIDE, row + TILE_SIDE);
+        tile_store(2, sums[0], TILE_BYTES);
+        tile_store(3, sums[1], TILE_BYTES);
+        put_both(a, sums, output, row + TILE_SIDE);
     }
 }
 
-/* The weights of item `item`, to be fetched over all steps of the item before it; nothing where both would
- * not fit into a core's second cache. */
-static product_ahead block_ahead(const tiles_args *a, int item) {
+/* The weights of the A tile at `output`, to be fetched over all steps of the item before; nothing where both
+ * items' would not fit into a core's second cache. */
+static product_ahead tile_ahead(const tiles_args *a, int output) {
     if ((size_t)a->w.cols * sizeof(uint16_t) * OUTS_PER_BLOCK > MOST_AHEAD)
         return (product_ahead){0};
     const int n_parts = n_steps(a) * ((n_row_blocks(a) + 1) / 2);
-    return rows_ahead(&a->w, item * OUTS_PER_BLOCK, OUTS_PER_BLOCK, (size_t)n_parts);
+    return rows_ahead(&a->w, output, TILE_SIDE, (size_t)n_parts);
 }
 
 static void tiles_job(const void *args, const cdp_turn *turn) {
     const tiles_args *a = args;
-    const int n_items = (a->w.rows + OUTS_PER_BLOCK - 1) / OUTS_PER_BLOCK;
+    const int n_once = a->is_gated ? TILE_SIDE : OUTS_PER_BLOCK, n_items = (a->n_outs + n_once - 1) / n_once;
     int item, next = 0, end;
     tiles_begin(TILE_SIDE);
     for (bool has = cdp_turn_take(turn, n_items, 1, &item, &end); has; item = next) {
         has = cdp_turn_take(turn, n_items, 1, &next, &end); /* taken early, to know what to fetch */
-        product_ahead ahead = block_ahead(a, has ? next : n_items);
+        product_ahead ahead[2] = {{0}};
+        for (int i = 0; has && i < 2; i++)
+            ahead[i] = tile_ahead(a, next * n_once + i * a->far);
         int block = 0;
         for (; block + 2 <= n_row_blocks(a); block += 2)
-            tiles_block(a, item * OUTS_PER_BLOCK, block, true, &ahead);
+            tiles_block(a, item * n_once, block, true, ahead);
         if (block < n_row_blocks(a))
-            tiles_block(a, item * OUTS_PER_BLOCK, block, false, &ahead);
+            tiles_block(a, item * n_once, block, false, ahead);
     }
     tiles_end();
 }
 
+static cdp_status submit_packed(cdp_device *device, const tiles_args *args) {
+    CDP_TRY(cdp_cpu_submit(device, pack_job, args, sizeof *args));
+    return cdp_cpu_submit(device, tiles_job, args, sizeof *args);
+}
+
 static cdp_status submit_tiles(cdp_device *device, const float *x, size_t x_stride, int n_rows,
                                const cdp_tensor *w, float *out, size_t out_stride, uint16_t *packed) {
-    const tiles_args args = {x, x_stride, n_rows, *w, out, out_stride, packed};
-    CDP_TRY(cdp_cpu_submit(device, pack_job, &args, sizeof args));
-    return cdp_cpu_submit(device, tiles_job, &args, sizeof args);
+    const tiles_args args = {.x = x,
+                             .x_stride = x_stride,
+                             .n_rows = n_rows,
+                             .w = *w,
+                             .out = out,
+                             .out_stride = out_stride,
+                             .packed = packed,
+                             .n_outs = w->rows,
+                             .far = TILE_SIDE};
+    return submit_packed(device, &args);
+}
+
+/* Weights of gate rows and up rows: out = round(silu(gate) * up) straight from the sums. The rows of both
+ * lie half a matrix apart, not both near the worker that takes them (nodes.h): for the many rows of a prompt,
+ * which wait for no memory. The bits are those of the other way. */
+static cdp_status submit_gated(cdp_device *device, const float *x, size_t x_stride, int n_rows,
+                               const cdp_tensor *w, const float *bias, float *out, size_t out_stride,
+                               uint16_t *packed) {
+    const tiles_args args = {.x = x,
+                             .x_stride = x_stride,
+                             .n_rows = n_rows,
+                             .w = *w,
+                             .out = out,
+                             .out_stride = out_stride,
+                             .packed = packed,
+                             .n_outs = w->rows / 2,
+                             .far = w->rows / 2,
+                             .is_gated = true,
+                             .bias = bias};
+    return submit_packed(device, &args);
 }

@@ -192,6 +192,11 @@ static cdp_status attn_out(cdp_device *device, const cdp_shape *shape, const cdp
 static cdp_status gate_up(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,
                           const cdp_step_view *step, const cdp_buffers *buffers) {
     CDP_TRY(submit_rows(device, norm_job, shape, layer, &layer->ffn_norm, NULL, step, buffers));
+#if defined(TIER_HAS_TILES)
+    if (layer->gate_up.dtype == CDP_BF16 && step->n_rows > FEW_ROWS)
+        return submit_gated(device, buffers->normed, (size_t)shape->hidden, step->n_rows, &layer->gate_up,
+                            layer->gate_up_bias.data, buffers->ffn, 2 * (size_t)shape->ffn, buffers->packed);
+#endif
     CDP_TRY(multiply(device, buffers->normed, (size_t)shape->hidden, step->n_rows, &layer->gate_up,
                      buffers->ffn, 2 * (size_t)shape->ffn, buffers));
     return submit_rows(device, silu_job, shape, layer, NULL, &layer->gate_up_bias, step, buffers);
