@@ -51,13 +51,23 @@ static uint16_t *packed_at(const tiles_args *a, int row_block, int step) {
     return a->packed + ((size_t)row_block * (size_t)n_steps(a) + (size_t)step) * PACKED_TILE;
 }
 
+/* Pairs of n_rows rows' next n values. Where both are constants nothing is asked inside. */
+SIMD void read_pairs(tile_row *pairs, const float *x, size_t x_stride, const int n_rows, const int n) {
+    for (int r = 0; r < n_rows; r++)
+        bf16_pairs(&pairs[r], x + (size_t)r * x_stride, n);
+}
+
 static void pack_tile(const tiles_args *a, int row_block, int step) {
-    const int first = row_block * TILE_SIDE, n = a->w.cols - step * TILE_K;
-    tile_row pairs[TILE_SIDE] = {0};
-#pragma GCC unroll 16
-    for (int r = 0; r < TILE_SIDE; r++)
-        if (first + r < a->n_rows)
-            bf16_pairs(&pairs[r], a->x + (size_t)(first + r) * a->x_stride + (size_t)(step * TILE_K), n);
+    const int first = row_block * TILE_SIDE, k = step * TILE_K;
+    const int n_rows = a->n_rows - first < TILE_SIDE ? a->n_rows - first : TILE_SIDE, n = a->w.cols - k;
+    const float *x = a->x + (size_t)first * a->x_stride + (size_t)k;
+    tile_row pairs[TILE_SIDE];
+    if (n_rows == TILE_SIDE && n >= TILE_K) {
+        read_pairs(pairs, x, a->x_stride, TILE_SIDE, TILE_K);
+    } else {
+        memset(pairs, 0, sizeof pairs);
+        read_pairs(pairs, x, a->x_stride, n_rows, n);
+    }
     transpose(pairs);
     memcpy(packed_at(a, row_block, step), pairs, sizeof pairs);
 }
