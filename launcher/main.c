@@ -101,6 +101,7 @@ static cdp_status begin(cdp_options *options, cdp_world *world, cdp_status parse
     CDP_TRY(compare_words(world, argc, argv));
     CDP_TRY(share_options(options, world));
     cdp_log_open(cdp_world_rank(world) == 0 && !options->quiet);
+    cdp_options_note_variables(options->command);
     int n_cpus = 0;
     if (cdp_world_unbind(world, &n_cpus))
         cdp_note("mpirun had bound this rank to one core: undone, %d cores (mpirun --bind-to none says so at "
@@ -207,6 +208,7 @@ static int alone_main(const cdp_options *options) {
     if (rank != NULL && strcmp(rank, "0") != 0)
         return CDP_OK;
     cdp_log_open(!options->quiet);
+    cdp_options_note_variables(options->command);
     const cdp_status st = options->command == CDP_PLAN       ? cdp_job_plan(options)
                           : options->command == CDP_TOKENIZE ? cdp_job_tokenize(options)
                           : options->command == CDP_STATUS   ? cdp_job_status(options)

@@ -96,6 +96,9 @@ typedef struct cdp_options {
 /* Parse environment and command line. CDP_USAGE with the option (or variable) and what it takes. */
 cdp_status cdp_options_parse(cdp_options *out, int argc, char **argv);
 
+/* A `#` line for each CDPIPE_ variable that no option reads. */
+void cdp_options_note_variables(cdp_command command);
+
 /* Free what cdp_options_unpack made. */
 void cdp_options_close(cdp_options *options);
 

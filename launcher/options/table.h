@@ -52,5 +52,9 @@ cdp_status cdp_option_unknown(const char *given, size_t n, cdp_command command);
 cdp_status cdp_option_foreign(const option_row *row, cdp_command command);
 cdp_status cdp_command_unknown(const char *given);
 
+/* True when NAME or NAME=VALUE looks like an option's variable but is none; `out` then says which was meant.
+ */
+bool cdp_variable_advice(char *out, size_t out_size, const char *variable, cdp_command command);
+
 /* All values at their defaults. */
 void cdp_options_defaults(cdp_options *out);
