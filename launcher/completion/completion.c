@@ -49,7 +49,7 @@ void cdp_sampling_note(const cdp_sampling *s) {
 cdp_status cdp_completion_limit(int *out, size_t n_prompt, int max_new_tokens, int64_t ctx) {
     const int64_t wanted = (int64_t)n_prompt + max_new_tokens;
     const int64_t limit = ctx > 0 && ctx < wanted ? ctx : wanted;
-    if (wanted > INT32_MAX)
+    if (limit > INT32_MAX)
         return cdp_fail(CDP_USAGE, "prompt and --max-new-tokens make %lld tokens, %d at most",
                         (long long)wanted, INT32_MAX);
     if (limit < (int64_t)n_prompt)

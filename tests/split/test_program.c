@@ -140,6 +140,12 @@ static void test_prompts(void **state) {
     assert_int_equal(cJSON_GetArraySize(golden_get(json, "token_ids")), 0);
     assert_string_equal(golden_get(json, "finish_reason")->valuestring, "length");
     cJSON_Delete(json);
+
+    const char *endless[] = {"--model",          model(),      "--prompt-ids", "5,6,7", "--ctx", "8",
+                             "--max-new-tokens", "2147483647", "--ignore-eos", NULL};
+    json = golden_run(1, endless); /* ctx is what bounds it */
+    assert_int_equal(cJSON_GetArraySize(golden_get(json, "token_ids")), 5);
+    cJSON_Delete(json);
 }
 
 /* Two jobs side by side do not disturb each other. */
