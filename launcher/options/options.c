@@ -189,6 +189,9 @@ static cdp_status check_together(const cdp_options *o) {
                                  : cdp_fail(CDP_USAGE, "cdpipe status OUT: the --output of a batch job");
     if (o->command == CDP_BATCH && (o->input == NULL || o->output == NULL))
         return cdp_fail(CDP_USAGE, "batch needs --input X.jsonl and --output Y.jsonl");
+    if (o->command == CDP_BATCH && (o->output[0] == '\0' || strcmp(o->output, "-") == 0))
+        return cdp_fail(CDP_USAGE, "--output is \"%s\", expected a file that the job can be resumed from",
+                        o->output);
     if (o->command != CDP_DEVICES && o->model == NULL)
         return cdp_fail(CDP_USAGE, "--model DIR is needed: a folder with config.json and *.safetensors");
     if (o->command != CDP_PLAN && o->ctx == CDP_OPTION_MAX)

@@ -98,6 +98,8 @@ static const command_case commands[] = {
     {{"bench", "--pg", "512", "--model", MODEL}, NULL, 64, "--pg is \"512\", expected prompt and answer"},
     {{"--prompt", "hello", "--model", MODEL}, NULL, 65, "tokenizer.json"},
     {{"--prompt-file", "/nowhere", "--model", MODEL}, NULL, 66, "/nowhere"},
+    {{"batch", "--model", MODEL, "--input", "README.md", "--output", "-"}, NULL, 64, "--output is \"-\""},
+    {{"batch", "--model", MODEL, "--input", "README.md", "--output", ""}, NULL, 64, "--output is \"\""},
     {{"plan", "--model", MODEL, "--echo"}, NULL, 64, "does not belong to plan"},
     {{"plan", "--model", MODEL, "--gpus", "4GiB,0,85%"}, NULL, 64, "--gpus"},
     {{"--model", MODEL, IDS, "--np", "1"}, "SLURM_STEP_NUM_TASKS=4", 64, "--mpi=pmix"},
