@@ -95,7 +95,8 @@ typedef struct cdp_buffers {
     float *normed;    /* (rows, hidden) */
     float *qkv;       /* (rows, (n_heads + 2 n_kv_heads) * head_dim); q is left in its first columns */
     float *context;   /* (rows, n_heads * head_dim) */
-    float *ffn;       /* (rows, 2 * ffn); the result is left in the first ffn columns of each row */
+    float *ffn;       /* (rows, 2 * ffn); the result is left in the first ffn columns of each row, or, where
+                       * only down can read it, from the beginning on in the order of its tiles */
     float *rope;      /* (rows, 2, rope_dim / 2): cos, sin */
     uint16_t *packed; /* bf16 weights on the CPU: the input of a product in the order of the matrix unit,
                        * (rows, longest input) rounded up to whole (16, 32); else NULL */

@@ -13,7 +13,7 @@
  * the next item are asked for. What sticks out at the edges of w passes a small copy filled up with zeros.
  *
  * The two A tiles may also be gate rows and up rows of a prompt's gate_up: silu(gate) * up is then made of
- * the sums before they leave the core.
+ * the sums before they leave the core, and they lie as down's B tiles want them.
  */
 #pragma once
 
@@ -35,10 +35,10 @@ typedef struct tiles_args {
     cdp_tensor w;
     float *out;
     size_t out_stride;
-    uint16_t *packed; /* (row blocks, k steps, 16 pairs of k, 16 rows, 2) */
-    int n_outs, far;  /* outputs of a row; from the first A tile's to the second one's */
-    bool is_gated;
-    const float *bias; /* (w.rows) where is_gated, or NULL */
+    uint16_t *packed;  /* (row blocks, k steps, 16 pairs of k, 16 rows, 2) */
+    int n_outs, far;   /* outputs of a row; from the first A tile's to the second one's */
+    uint16_t *gated;   /* instead of out: silu(gate) * up, packed for the next product */
+    const float *bias; /* (w.rows), or NULL; of a gated product */
 } tiles_args;
 
 static int n_steps(const tiles_args *a) {
@@ -113,25 +113,38 @@ static void put_sums(const tiles_args *a, const float *sums, int output, int row
         memcpy(out + (size_t)i * a->out_stride, &r[i], (size_t)n_outs * sizeof(float));
 }
 
-/* gate = round(silu(gate) * up), both with their bias, of 16 outputs and 16 rows: as row_silu_product. */
-static void gate_sums(const tiles_args *a, float *gate, const float *up, int output) {
-    for (int i = 0; i < TILE_SIDE * TILE_SIDE; i += VF) {
-        const int o = output + i / TILE_SIDE;
-        const bool has_bias = a->bias != NULL && o < a->n_outs;
-        vf g = v_load(gate + i), u = v_load(up + i);
-        g = has_bias ? g + v_set(a->bias[o]) : g;
-        u = has_bias ? u + v_set(a->bias[a->far + o]) : u;
-        v_store(gate + i, v_round_bf16(g / (1.0f + v_exp(-g)) * u));
-    }
+/* round(silu(gate) * up) as in row_silu_product, both with their bias, of output o and VF rows; 0 beyond the
+ * last output. */
+SIMD vf gated_sums(const tiles_args *a, const float *gate, const float *up, int o) {
+    if (o >= a->n_outs)
+        return v_set(0.0f);
+    const vf g = a->bias != NULL ? v_load(gate) + v_set(a->bias[o]) : v_load(gate);
+    const vf u = a->bias != NULL ? v_load(up) + v_set(a->bias[a->far + o]) : v_load(up);
+    return v_round_bf16(g / (1.0f + v_exp(-g)) * u);
+}
+
+/* 16 outputs of 16 rows are half a B tile of the next product, as the sums lie. */
+static void put_gated(const tiles_args *a, float (*sums)[TILE_SIDE * TILE_SIDE], int output, int row) {
+    const int n_next = (a->n_outs + TILE_K - 1) / TILE_K;
+    uint16_t *tile = a->gated + (size_t)(row / TILE_SIDE * n_next + output / TILE_K) * PACKED_TILE;
+    for (int i = 0; i < TILE_SIDE; i += 2)
+        for (int r = 0; r < TILE_SIDE; r += VF) {
+            const float *gate = sums[0] + i * TILE_SIDE + r, *up = sums[1] + i * TILE_SIDE + r;
+            const vu even = (vu)gated_sums(a, gate, up, output + i);
+            const vu odd = (vu)gated_sums(a, gate + TILE_SIDE, up + TILE_SIDE, output + i + 1);
+            const vu pairs = (even >> 16) | odd;
+            memcpy(tile + (output % TILE_K + i) * TILE_SIDE + 2 * r, &pairs, sizeof pairs);
+        }
 }
 
 /* The first A tile's sums and the second one's. */
 static void put_both(const tiles_args *a, float (*sums)[TILE_SIDE * TILE_SIDE], int output, int row) {
-    if (a->is_gated)
-        gate_sums(a, sums[0], sums[1], output);
+    if (a->gated != NULL) {
+        put_gated(a, sums, output, row);
+        return;
+    }
     put_sums(a, sums[0], output, row);
-    if (!a->is_gated)
-        put_sums(a, sums[1], output + a->far, row);
+    put_sums(a, sums[1], output + a->far, row);
 }
 
 /* The outputs of two A tiles, of one row block or of two. */
@@ -182,7 +195,8 @@ static product_ahead tile_ahead(const tiles_args *a, int output) {
 
 static void tiles_job(const void *args, const cdp_turn *turn) {
     const tiles_args *a = args;
-    const int n_once = a->is_gated ? TILE_SIDE : OUTS_PER_BLOCK, n_items = (a->n_outs + n_once - 1) / n_once;
+    const int n_blocks = (a->n_outs + OUTS_PER_BLOCK - 1) / OUTS_PER_BLOCK, n_each = a->gated != NULL ? 2 : 1;
+    const int n_items = n_blocks * n_each, n_once = OUTS_PER_BLOCK / n_each;
     int item, next = 0, end;
     tiles_begin(TILE_SIDE);
     for (bool has = cdp_turn_take(turn, n_items, 1, &item, &end); has; item = next) {
@@ -199,41 +213,50 @@ static void tiles_job(const void *args, const cdp_turn *turn) {
     tiles_end();
 }
 
-static cdp_status submit_packed(cdp_device *device, const tiles_args *args) {
-    CDP_TRY(cdp_cpu_submit(device, pack_job, args, sizeof *args));
-    return cdp_cpu_submit(device, tiles_job, args, sizeof *args);
-}
-
-static cdp_status submit_tiles(cdp_device *device, const float *x, size_t x_stride, int n_rows,
-                               const cdp_tensor *w, float *out, size_t out_stride, uint16_t *packed) {
-    const tiles_args args = {.x = x,
-                             .x_stride = x_stride,
-                             .n_rows = n_rows,
+/* x is packed already. */
+static cdp_status submit_packed(cdp_device *device, int n_rows, const cdp_tensor *w, float *out,
+                                size_t out_stride, uint16_t *packed) {
+    const tiles_args args = {.n_rows = n_rows,
                              .w = *w,
                              .out = out,
                              .out_stride = out_stride,
                              .packed = packed,
                              .n_outs = w->rows,
                              .far = TILE_SIDE};
-    return submit_packed(device, &args);
+    return cdp_cpu_submit(device, tiles_job, &args, sizeof args);
 }
 
-/* Weights of gate rows and up rows: out = round(silu(gate) * up) straight from the sums. The rows of both
- * lie half a matrix apart, not both near the worker that takes them (nodes.h): for the many rows of a prompt,
- * which wait for no memory. The bits are those of the other way. */
+static cdp_status submit_pack(cdp_device *device, const float *x, size_t x_stride, int n_rows,
+                              const cdp_tensor *w, uint16_t *packed) {
+    const tiles_args args = {.x = x, .x_stride = x_stride, .n_rows = n_rows, .w = *w, .packed = packed};
+    return cdp_cpu_submit(device, pack_job, &args, sizeof args);
+}
+
+static cdp_status submit_tiles(cdp_device *device, const float *x, size_t x_stride, int n_rows,
+                               const cdp_tensor *w, float *out, size_t out_stride, uint16_t *packed) {
+    CDP_TRY(submit_pack(device, x, x_stride, n_rows, w, packed));
+    return submit_packed(device, n_rows, w, out, out_stride, packed);
+}
+
+/* Weights of gate rows and up rows: round(silu(gate) * up) straight from the sums, packed for submit_packed.
+ * The rows of both lie half a matrix apart, not both near the worker that takes them (nodes.h): for the many
+ * rows of a prompt, which wait for no memory. The bits are those of the other way. */
 static cdp_status submit_gated(cdp_device *device, const float *x, size_t x_stride, int n_rows,
-                               const cdp_tensor *w, const float *bias, float *out, size_t out_stride,
-                               uint16_t *packed) {
-    const tiles_args args = {.x = x,
-                             .x_stride = x_stride,
-                             .n_rows = n_rows,
+                               const cdp_tensor *w, const float *bias, uint16_t *gated, uint16_t *packed) {
+    const tiles_args args = {.n_rows = n_rows,
                              .w = *w,
-                             .out = out,
-                             .out_stride = out_stride,
                              .packed = packed,
                              .n_outs = w->rows / 2,
                              .far = w->rows / 2,
-                             .is_gated = true,
+                             .gated = gated,
                              .bias = bias};
-    return submit_packed(device, &args);
+    CDP_TRY(submit_pack(device, x, x_stride, n_rows, w, packed));
+    return cdp_cpu_submit(device, tiles_job, &args, sizeof args);
+}
+
+/* A layer whose down reads what its gate_up packed. From 16 outputs and 17 rows on, whole tiles of bf16 fit
+ * into the place of 2 f32. */
+static bool is_gated_by_tiles(const cdp_layer *layer, int n_rows) {
+    return layer->gate_up.dtype == CDP_BF16 && layer->down.dtype == CDP_BF16 &&
+           layer->gate_up.rows >= 2 * TILE_SIDE && n_rows > FEW_ROWS;
 }

@@ -193,19 +193,29 @@ static cdp_status gate_up(cdp_device *device, const cdp_shape *shape, const cdp_
                           const cdp_step_view *step, const cdp_buffers *buffers) {
     CDP_TRY(submit_rows(device, norm_job, shape, layer, &layer->ffn_norm, NULL, step, buffers));
 #if defined(TIER_HAS_TILES)
-    if (layer->gate_up.dtype == CDP_BF16 && step->n_rows > FEW_ROWS)
+    if (is_gated_by_tiles(layer, step->n_rows))
         return submit_gated(device, buffers->normed, (size_t)shape->hidden, step->n_rows, &layer->gate_up,
-                            layer->gate_up_bias.data, buffers->ffn, 2 * (size_t)shape->ffn, buffers->packed);
+                            layer->gate_up_bias.data, (uint16_t *)buffers->ffn, buffers->packed);
 #endif
     CDP_TRY(multiply(device, buffers->normed, (size_t)shape->hidden, step->n_rows, &layer->gate_up,
                      buffers->ffn, 2 * (size_t)shape->ffn, buffers));
     return submit_rows(device, silu_job, shape, layer, NULL, &layer->gate_up_bias, step, buffers);
 }
 
+static cdp_status multiply_down(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,
+                                const cdp_step_view *step, const cdp_buffers *buffers) {
+#if defined(TIER_HAS_TILES)
+    if (is_gated_by_tiles(layer, step->n_rows))
+        return submit_packed(device, step->n_rows, &layer->down, buffers->normed, (size_t)shape->hidden,
+                             (uint16_t *)buffers->ffn);
+#endif
+    return multiply(device, buffers->ffn, 2 * (size_t)shape->ffn, step->n_rows, &layer->down, buffers->normed,
+                    (size_t)shape->hidden, buffers);
+}
+
 static cdp_status down(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,
                        const cdp_step_view *step, const cdp_buffers *buffers) {
-    CDP_TRY(multiply(device, buffers->ffn, 2 * (size_t)shape->ffn, step->n_rows, &layer->down,
-                     buffers->normed, (size_t)shape->hidden, buffers));
+    CDP_TRY(multiply_down(device, shape, layer, step, buffers));
     return submit_rows(device, residual_job, shape, layer, &layer->ffn_post_norm, &layer->down_bias, step,
                        buffers);
 }

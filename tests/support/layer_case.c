@@ -262,11 +262,33 @@ static void fetch(const layer_case *c, float *out, const float *buffer, int n_ro
     free(raw);
 }
 
+/* What the AMX tier leaves of many rows' ffn: B tiles of down (kernels/cpu/product_tiles.h). */
+static bool has_ffn_in_tiles(const layer_case *c) {
+    return strncmp(c->ops->name, "amx", 3) == 0 && c->spec->dtype == CDP_BF16 && c->spec->ffn >= 16 &&
+           c->n_rows > 16;
+}
+static void fetch_ffn_tiles(layer_case *c) {
+    const int ffn = c->spec->ffn, n_steps = (ffn + 31) / 32, n_blocks = (c->n_rows + 15) / 16;
+    const size_t n_bytes = (size_t)(n_blocks * n_steps * 16 * 32) * sizeof(uint16_t);
+    uint16_t *raw = malloc(n_bytes);
+    download(c, raw, c->buf.ffn, n_bytes);
+    for (int row = 0; row < c->n_rows; row++)
+        for (int i = 0; i < ffn; i++) {
+            const int tile = row / 16 * n_steps + i / 32, pair = i % 32 / 2;
+            const int at = tile * 16 * 32 + pair * 32 + row % 16 * 2 + i % 2;
+            c->ffn[row * ffn + i] = cdp_load(raw, CDP_BF16, (size_t)at);
+        }
+    free(raw);
+}
+
 static void fetch_results(layer_case *c) {
     const layer_spec *s = c->spec;
     const size_t n = (size_t)c->n_rows * (size_t)s->hidden;
     fetch(c, c->context, c->buf.context, c->n_rows, s->n_heads * s->head_dim, s->n_heads * s->head_dim);
-    fetch(c, c->ffn, c->buf.ffn, c->n_rows, s->ffn, 2 * s->ffn);
+    if (has_ffn_in_tiles(c))
+        fetch_ffn_tiles(c);
+    else
+        fetch(c, c->ffn, c->buf.ffn, c->n_rows, s->ffn, 2 * s->ffn);
     void *raw = malloc(n * 4);
     download(c, raw, c->hidden, n * cdp_dtype_bytes(c->shape.hidden_dtype));
     for (size_t i = 0; i < n; i++)
