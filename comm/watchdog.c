@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Signals are for the main thread, whose loop they are to reach. */
@@ -131,6 +132,19 @@ void cdp_watchdog_progress(cdp_world *world) {
 void cdp_watchdog_has_spoken(cdp_world *world) {
     if (world != NULL && world->watchdog != NULL)
         atomic_store(&world->watchdog->door->has_spoken, 1);
+}
+
+/* Its second (judge_dead), and time to be woken in. */
+enum { DEATH_MS = 2000 };
+
+void cdp_watchdog_await_death(cdp_world *world, int peer) {
+    const cdp_watchdog *w = world->watchdog;
+    if (w == NULL || w->peers == NULL || w->peers[peer].door == NULL)
+        return;
+    cdp_watchdog_note(world, CDP_WAITING, /*step=*/-1, /*first=*/0, /*last=*/-1); /* no work of its own */
+    const int64_t until = cdp_now_ns() + (int64_t)DEATH_MS * 1000000;
+    while (cdp_now_ns() < until && cdp_world_poll(world) == CDP_OK)
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
 }
 
 cdp_status cdp_watchdog_turn(cdp_watchdog *w) {

@@ -66,6 +66,11 @@ void cdp_watchdog_messages(cdp_world *world, int64_t n_ready, int64_t awaits, in
 /* One more piece of own work is done (any thread). */
 void cdp_watchdog_progress(cdp_world *world);
 
+/* The road to rank `peer` broke. When that rank is of this host and has died, the watchdog says so and ends
+ * this process, which a broken road could not tell so well: give it two seconds. Returns at once for a rank
+ * of another host. Main thread. */
+void cdp_watchdog_await_death(cdp_world *world, int peer);
+
 /* This rank has said on stderr why it leaves alone: the others are to leave without a line of their own. Call
  * it before _exit. NULL is fine. */
 void cdp_watchdog_has_spoken(cdp_world *world);

@@ -267,8 +267,10 @@ static cdp_status end_op(nccl_edge *e, int seat) {
 cdp_status nccl_edge_poll(nccl_edge *e) {
     ncclResult_t state = ncclSuccess;
     const ncclResult_t asked = ncclCommGetAsyncError(e->comm, &state);
-    if (asked != ncclSuccess || (state != ncclSuccess && state != ncclInProgress))
+    if (asked != ncclSuccess || (state != ncclSuccess && state != ncclInProgress)) {
+        cdp_watchdog_await_death(e->link->world, e->peer); /* to NCCL a dead peer is a broken network */
         return fail_edge(e, asked != ncclSuccess ? asked : state, "an error while the ring runs");
+    }
     if (e->is_issuing && state == ncclSuccess)
         CDP_TRY(note_issued(e));
     CDP_TRY(issue_waiting(e));

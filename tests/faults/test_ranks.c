@@ -1,6 +1,6 @@
 /* Promise 3: nobody waits for the dead. A rank dies, stops, hangs or gets an error at every point a run
- * passes, from before MPI starts to its end; the job must end in time with the code of that fault, name the
- * rank, and leave no process behind. Runs go several at a time, because most of their time is waiting.
+ * passes, from before MPI starts to its end (table.h); the job must end in time with the code of that fault,
+ * name the rank, and leave no process behind. Runs go several at a time: most of their time is waiting.
  *
  * Each commit runs every point with one way to die, one to stall and, on the first rank and on the last, one
  * to fail, kinds and victims taking turns, and the moments of load and step with all of them.
@@ -18,52 +18,31 @@
 
 #include <cmocka.h>
 
+#include "tests/faults/table.h"
 #include "tests/support/data.h"
-#include "tests/support/spawn.h"
+#include "tests/support/golden.h"
 
-enum { AT_ONCE = 12 };
-static const double STEP_TIMEOUT_S = 1.0;
+/* What a device's runs have in common. The stand-in makes some ten million threads meet a second: a smaller
+ * model, fewer runs at once, more patience. */
+typedef struct fault_device {
+    const char *name, *model, *ids, *n_tokens;
+    int at_once;
+    double step_timeout_s, start_s; /* mpirun and MPI_Init of several runs on a busy machine */
+} fault_device;
+
 #ifdef __SANITIZE_ADDRESS__
-static const double START_S = 16.0; /* mpirun and MPI_Init of several runs on a busy machine */
+enum { SLOWER = 2 };
 #else
-static const double START_S = 8.0;
+enum { SLOWER = 1 };
 #endif
+static const fault_device
+    cpu = {"cpu", "examples/shakespeare", "1179,37,47,26,199", "30", 12, 1.0, 8.0 * SLOWER},
+    cuda = {"cuda", "tests/golden/models/llama", "179,37,47,26,199", "8", 4, 3.0 * SLOWER, 45.0 * SLOWER};
+enum { MOST_AT_ONCE = 12 };
 
-typedef enum fault_class { DIES, STALLS, FAILS, SLOWS } fault_class;
-
-typedef struct fault_kind {
-    const char *name;
-    fault_class class;
-    int code, other_code; /* as mpirun tells it; 70 where a peer was faster is right for all that die */
-    const char *says;     /* part of the line */
-} fault_kind;
-
-static const fault_kind kinds[] = {
-    {"kill9", DIES, 137, 70, NULL},
-    {"segv", DIES, 139, 70, NULL},
-    {"exit0", DIES, 70, 1, NULL},
-    {"exit3", DIES, 3, 70, NULL},
-    {"stop", STALLS, 70, 70, NULL},
-    {"hang", STALLS, 70, 70, NULL},
-    {"loop", STALLS, 70, 70, NULL},
-    {"enomem", FAILS, 71, 71, "Cannot allocate memory"},
-    {"eio", FAILS, 74, 74, "Input/output error"},
-    {"cuda-sticky", FAILS, 70, 70, "illegal memory access"},
-    {"nccl-error", FAILS, 69, 69, "NCCL error"},
-    {"slow:2", SLOWS, 0, 0, NULL}, /* a step passes `compute` some forty times */
-};
-enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
-
-/* `write` is where rank 0 writes its text: others never come there. `sync` belongs to batch. */
-static const char *const points[] = {"init", "args",    "config", "plan", "alloc", "load",    "comm-init",
-                                     "step", "compute", "send",   "recv", "write", "finalize"};
-enum { N_POINTS = sizeof points / sizeof points[0] };
-
-typedef struct fault_case {
-    int np, rank;
-    const char *point;
-    const fault_kind *kind;
-} fault_case;
+static const fault_device *device(void) {
+    return strcmp(test_device(), "cuda") == 0 ? &cuda : &cpu;
+}
 
 static const fault_kind *kind_named(const char *name) {
     for (size_t i = 0; i < N_KINDS; i++)
@@ -74,20 +53,51 @@ static const fault_kind *kind_named(const char *name) {
 }
 
 static test_run *make_run(int np, const char *fault) {
+    const fault_device *d = device();
     char timeout[16];
-    snprintf(timeout, sizeof timeout, "%g", STEP_TIMEOUT_S);
-    test_run *run = test_run_open(30.0);
+    snprintf(timeout, sizeof timeout, "%g", d->step_timeout_s);
+    test_run *run = test_run_open(d->start_s + 22.0);
     test_run_mpirun(run, np);
-    test_run_add(run, CDPIPE_BIN, "--model", test_path("examples/shakespeare"), "--prompt-ids",
-                 "1179,37,47,26,199", "--temperature", "0", "--max-new-tokens", "30", "--device", "cpu",
-                 "--threads", "1", "--ignore-eos", "--step-timeout", timeout, NULL);
+    test_run_add(run, test_program(), "--model", test_path(d->model), "--prompt-ids", d->ids, "--temperature",
+                 "0", "--max-new-tokens", d->n_tokens, "--device", d->name, "--threads", "1", "--ignore-eos",
+                 "--step-timeout", timeout, NULL);
     test_run_env(run, fault);
     return run;
 }
 
+/* How this kind strikes while a GPU computes; NULL on the CPU device, and at other points. */
+static const gpu_compute *on_gpu(const fault_case *c) {
+    for (int i = 0; i < N_GPU_COMPUTES; i++)
+        if (device() == &cuda && strcmp(c->point, "compute") == 0 &&
+            strcmp(gpu_computes[i].kind, c->kind->name) == 0)
+            return &gpu_computes[i];
+    return NULL;
+}
+
+/* Of kernels/fault.h, not one of the stand-in. */
+static bool is_point(const char *name) {
+    for (int i = 0; i < N_POINTS; i++)
+        if (strcmp(points[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* The variable that brings it about. */
+static void fault_text(const fault_case *c, char *out, size_t out_size) {
+    const gpu_compute *g = on_gpu(c);
+    if (g != NULL)
+        snprintf(out, out_size, "STANDIN_FAULT=%d:%s:%d", c->rank, g->fault, c->nth > 0 ? c->nth : 20);
+    else if (!is_point(c->point))
+        snprintf(out, out_size, "STANDIN_FAULT=%d:%s:%s:%d", c->rank, c->point, c->kind->name, c->nth);
+    else if (c->nth > 0)
+        snprintf(out, out_size, "CDPIPE_FAULT=%d:%s:%s:%d", c->rank, c->point, c->kind->name, c->nth);
+    else
+        snprintf(out, out_size, "CDPIPE_FAULT=%d:%s:%s", c->rank, c->point, c->kind->name);
+}
+
 static test_run *start_case(const fault_case *c) {
     char fault[64];
-    snprintf(fault, sizeof fault, "CDPIPE_FAULT=%d:%s:%s", c->rank, c->point, c->kind->name);
+    fault_text(c, fault, sizeof fault);
     test_run *run = make_run(c->np, fault);
     test_run_start(run);
     return run;
@@ -95,8 +105,9 @@ static test_run *start_case(const fault_case *c) {
 
 /* Dead: 5 s. Hung or stopped: the limit + 5 s; before MPI has started 10 s more. */
 static double allowed_s(const fault_case *c) {
-    const double start = strcmp(c->point, "init") == 0 ? START_S + 10 : START_S;
-    return start + 5 + (c->kind->class == STALLS ? STEP_TIMEOUT_S : 0);
+    const fault_device *d = device();
+    const double start = strcmp(c->point, "init") == 0 ? d->start_s + 10 : d->start_s;
+    return start + 5 + (c->kind->class == STALLS ? d->step_timeout_s : 0);
 }
 
 /* The first error line accuses the culprit: its number comes first. Before there is a world nobody can know
@@ -109,13 +120,15 @@ static void check_line(const fault_case *c, const test_run *run) {
     if (error == NULL && is_start && c->kind->class == DIES)
         return;
     const char *first = error == NULL ? NULL : strstr(error, "rank ");
-    const bool is_named = first != NULL && strncmp(first, named, strlen(named)) == 0;
+    const bool is_named = (first != NULL && strncmp(first, named, strlen(named)) == 0) || c->np == 1;
     if (is_start ? error == NULL : !is_named)
         fail_msg("np %d, rank %d %s at %s: the line names nobody or another\n%s", c->np, c->rank,
                  c->kind->name, c->point, run->err);
-    if (c->kind->says != NULL && strstr(error, c->kind->says) == NULL)
+    const gpu_compute *g = on_gpu(c);
+    const char *says = g != NULL && g->says != NULL ? g->says : c->kind->says;
+    if (says != NULL && strstr(error, says) == NULL)
         fail_msg("np %d, rank %d %s at %s: the line does not say \"%s\"\n%s", c->np, c->rank, c->kind->name,
-                 c->point, c->kind->says, run->err);
+                 c->point, says, run->err);
 }
 
 static void check_case(const fault_case *c, test_run *run) {
@@ -130,10 +143,25 @@ static void check_case(const fault_case *c, test_run *run) {
     assert_int_equal(test_run_left(run), 0);
 }
 
-static void check_cases(const fault_case *cases, int n) {
-    for (int at = 0; at < n; at += AT_ONCE) {
-        test_run *runs[AT_ONCE];
-        const int n_now = n - at < AT_ONCE ? n - at : AT_ONCE;
+/* Leave out what this device cannot suffer, and say why. */
+static int keep_possible(fault_case *cases, int n) {
+    int n_kept = 0;
+    for (int i = 0; i < n; i++) {
+        const gpu_compute *g = on_gpu(&cases[i]);
+        if (g == NULL || g->fault != NULL)
+            cases[n_kept++] = cases[i];
+        else
+            print_message("    not at cuda: %s at compute: %s\n", g->kind, g->why_not);
+    }
+    return n_kept;
+}
+
+static void check_cases(fault_case *cases, int n) {
+    const int at_once = device()->at_once;
+    n = keep_possible(cases, n);
+    for (int at = 0; at < n; at += at_once) {
+        test_run *runs[MOST_AT_ONCE];
+        const int n_now = n - at < at_once ? n - at : at_once;
         for (int i = 0; i < n_now; i++)
             runs[i] = start_case(&cases[at + i]);
         test_run_wait_all(runs, n_now);
@@ -177,9 +205,10 @@ static void test_every_point(void **state) {
             const int np = 2 + (p + class) % 2;
             const bool is_first = (p / 2 + class) % 2 == 0 || strcmp(points[p], "write") == 0;
             cases[n++] =
-                (fault_case){np, is_first ? 0 : np - 1, points[p], nth_of_class((fault_class) class, p)};
+                (fault_case){np, is_first ? 0 : np - 1, points[p], nth_of_class((fault_class) class, p), 0};
             if (class == FAILS && strcmp(points[p], "write") != 0)
-                cases[n++] = (fault_case){np, is_first ? np - 1 : 0, points[p], nth_of_class(FAILS, p + 1)};
+                cases[n++] =
+                    (fault_case){np, is_first ? np - 1 : 0, points[p], nth_of_class(FAILS, p + 1), 0};
         }
     check_cases(cases, n);
 }
@@ -193,7 +222,7 @@ static void test_load_and_step(void **state) {
     for (int p = 0; p < 2; p++)
         for (int k = 0; k < 3; k++)
             for (int rank = 0; rank < 3; rank++)
-                cases[n++] = (fault_case){3, rank, where[p], kind_named(how[k])};
+                cases[n++] = (fault_case){3, rank, where[p], kind_named(how[k]), 0};
     check_cases(cases, wants_all() ? 0 : n);
 }
 
@@ -207,9 +236,9 @@ static void test_every_kind_at_every_point(void **state) {
             continue;
         for (size_t k = 0; k < N_KINDS; k++)
             for (int np = 2; np <= 3; np++) {
-                cases[n++] = (fault_case){np, 0, points[p], &kinds[k]};
+                cases[n++] = (fault_case){np, 0, points[p], &kinds[k], 0};
                 if (strcmp(points[p], "write") != 0)
-                    cases[n++] = (fault_case){np, np - 1, points[p], &kinds[k]};
+                    cases[n++] = (fault_case){np, np - 1, points[p], &kinds[k], 0};
             }
         print_message("    %s: %d runs\n", points[p], n);
         check_cases(cases, n);
@@ -226,10 +255,9 @@ static void test_endless_loop(void **state) {
     int n = 0;
     for (int np = 1; np <= 3; np++)
         for (int rank = 0; rank < np; rank++, n++) {
-            char fault[64];
-            snprintf(fault, sizeof fault, "CDPIPE_FAULT=%d:compute:loop:300",
-                     rank); /* steps go well before */
-            cases[n] = (fault_case){np, rank, "compute", kind_named("loop")};
+            char fault[64]; /* steps go well before */
+            cases[n] = (fault_case){np, rank, "compute", kind_named("loop"), device() == &cuda ? 30 : 300};
+            fault_text(&cases[n], fault, sizeof fault);
             runs[n] = make_run(np, fault);
             test_run_add(runs[n], "--threads", "2", NULL);
             test_run_start(runs[n]);
@@ -253,14 +281,15 @@ static void test_first_job(void **state) {
     enum { N = sizeof victims / sizeof victims[0] };
     fault_case cases[N];
     for (int i = 0; i < N; i++)
-        cases[i] = (fault_case){victims[i].np, victims[i].rank, "compute", kind_named("hang")};
+        cases[i] = (fault_case){victims[i].np, victims[i].rank, "compute", kind_named("hang"), 1};
     check_cases(cases, N);
 }
 
 /* A slow rank is no fault: the run ends well, and says who was slow. */
 static void test_slow(void **state) {
     (void)state;
-    test_run *run = make_run(2, "CDPIPE_FAULT=1:step:slow:60");
+    test_run *run =
+        make_run(2, device() == &cuda ? "CDPIPE_FAULT=1:step:slow:300" : "CDPIPE_FAULT=1:step:slow:60");
     test_run_add(run, "--max-new-tokens", "12", NULL);
     test_run_go(run);
     if (run->exit_code != 0)
@@ -273,15 +302,24 @@ static void test_slow(void **state) {
 /* A world of one watches itself. */
 static void test_alone(void **state) {
     (void)state;
+    const fault_device *d = device();
     test_run *run = test_run_open(20.0);
-    test_run_add(run, CDPIPE_BIN, "--model", test_path("examples/shakespeare"), "--prompt-ids",
-                 "1179,37,47,26,199", "--device", "cpu", "--step-timeout", "1", NULL);
+    test_run_add(run, test_program(), "--model", test_path(d->model), "--prompt-ids", d->ids, "--device",
+                 d->name, "--step-timeout", "1", NULL);
     test_run_env(run, "CDPIPE_FAULT=0:step:hang:3");
     test_run_go(run);
     assert_int_equal(run->exit_code, 70);
     assert_non_null(strstr(run->err, "rank 0"));
     assert_non_null(strstr(run->err, "step 2"));
     test_run_close(run);
+}
+
+/* What only a GPU can do wrong. */
+static void test_gpu_rows(void **state) {
+    (void)state;
+    fault_case cases[N_GPU_ROWS];
+    memcpy(cases, gpu_rows, sizeof gpu_rows);
+    check_cases(cases, device() == &cuda ? N_GPU_ROWS : 0);
 }
 
 int main(void) {
@@ -293,6 +331,7 @@ int main(void) {
         cmocka_unit_test(test_first_job),
         cmocka_unit_test(test_slow),
         cmocka_unit_test(test_alone),
+        cmocka_unit_test(test_gpu_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

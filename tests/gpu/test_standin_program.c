@@ -1,8 +1,9 @@
 /* The program at --device cuda, on fake GPUs of unequal size, as people and scripts use it: any np, the plan
- * that was foretold, memory as planned, machines without a driver, and every fault of a GPU or a link.
+ * that was foretold, memory as planned, machines without a driver. What may go wrong while it runs:
+ * tests/faults/table.h and test_standin_road.c.
  *
  * What it catches: bits that depend on where the layers are cut, a plan that differs from `plan --gpus`,
- * memory nobody planned, a rank that stays behind when a GPU fails, a link that corrupts or never comes up.
+ * memory nobody planned.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,8 +17,6 @@
 #include "tests/support/golden.h"
 
 #define UNEQUAL "STANDIN_GPUS=3G,2G/1G,2G"
-
-static const double START_S = 30.0; /* mpirun and its ranks on a busy machine */
 
 /* A run of a small model on np ranks; more words may follow. */
 static test_run *make_run(int np, const char *gpus) {
@@ -210,71 +209,10 @@ static void test_too_small(void **state) {
            "STANDIN_GPUS=2G/600M", 69, "budget");
 }
 
-typedef struct gpu_fault {
-    int np;
-    const char *fault; /* of STANDIN_FAULT, or of CDPIPE_FAULT */
-    int code;
-    const char *says;
-} gpu_fault;
-
-static const gpu_fault faults[] = {
-    /* plan that lies, allocations that fail */
-    {1, "STANDIN_FAULT=0:malloc:memory:3", 71, "no room"},
-    {3, "STANDIN_FAULT=2:malloc:memory:5", 71, "rank 2"},
-    {2, "STANDIN_FAULT=1:host:memory:4", 71, "rank 1"},
-    /* sticky errors: a kernel early and late, a dead context seen by a query, a launch that is refused */
-    {1, "STANDIN_FAULT=0:launch:sticky:1", 70, "cudaErrorLaunchFailure"},
-    {2, "STANDIN_FAULT=1:launch:sticky:25", 70, "cudaErrorLaunchFailure"},
-    {3, "STANDIN_FAULT=0:launch:sticky:40", 70, "cudaErrorLaunchFailure"},
-    {1, "STANDIN_FAULT=0:sync:sticky:10", 70, "cudaErrorECCUncorrectable"},
-    {2, "STANDIN_FAULT=0:launch:refused:20", 70, "cudaErrorLaunchOutOfResources"},
-    /* links: a byte that changes, a peer that never comes up, one that dies */
-    {2, "STANDIN_FAULT=0:nccl-send:corrupt", 0, "nccl"},
-    {3, "STANDIN_FAULT=1:nccl-init:absent", 0, "nccl"},
-    {2, "STANDIN_FAULT=1:nccl-init:refused", 0, "nccl"},
-    {2, "CDPIPE_FAULT=1:step:kill9:3", 137, ""},
-    {3, "CDPIPE_FAULT=2:step:kill9:2", 137, ""},
-};
-enum { N_FAULTS = sizeof faults / sizeof faults[0], AT_ONCE = 3 };
-
-static void check_fault(const gpu_fault *f, test_run *run) {
-    const bool is_killed = f->code == 137;
-    if (run->timed_out || run->elapsed_s > START_S + 25)
-        fail_msg("%s: took %.1f s\n%s", f->fault, run->elapsed_s, run->err);
-    /* mpirun tells the code of whoever ended first: a peer that lost its link may be faster than the culprit.
-     */
-    const bool is_peers = f->np > 1 && (f->code == 70 || is_killed) && run->exit_code == 69;
-    if (run->exit_code != f->code && !is_peers && !(is_killed && run->exit_code == 70))
-        fail_msg("%s, np %d: exit %d, expected %d\n%s", f->fault, f->np, run->exit_code, f->code, run->err);
-    if (strstr(run->err, f->says) == NULL)
-        fail_msg("%s, np %d: does not say \"%s\"\n%s", f->fault, f->np, f->says, run->err);
-    assert_int_equal(test_run_left(run), 0);
-}
-
-static void test_faults(void **state) {
-    (void)state;
-    for (int i = 0; i < N_FAULTS; i += AT_ONCE) {
-        test_run *runs[AT_ONCE] = {NULL};
-        int n = 0;
-        for (; n < AT_ONCE && i + n < N_FAULTS; n++) {
-            runs[n] = make_run(faults[i + n].np, UNEQUAL);
-            test_run_add(runs[n], "--step-timeout", "20", NULL);
-            test_run_env(runs[n], faults[i + n].fault);
-            test_run_start(runs[n]);
-        }
-        test_run_wait_all(runs, n);
-        for (int k = 0; k < n; k++) {
-            check_fault(&faults[i + k], runs[k]);
-            test_run_close(runs[k]);
-        }
-    }
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_any_np),    cmocka_unit_test(test_taps),      cmocka_unit_test(test_bench),
         cmocka_unit_test(test_same_plan), cmocka_unit_test(test_no_driver), cmocka_unit_test(test_too_small),
-        cmocka_unit_test(test_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

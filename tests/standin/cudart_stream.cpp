@@ -129,10 +129,13 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) {
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
     CONTEXT_OR_RETURN();
     const auto nodes = std::make_shared<std::vector<standin_node>>(exec->nodes); /* outlives the graph */
-    return standin_note(standin_queue_work(stream, "graph", [nodes] {
-        for (const standin_node &node : *nodes)
-            if (node.work() == STANDIN_FAILED)
-                return STANDIN_FAILED;
+    const auto at = std::make_shared<size_t>(0); /* who has not ended is asked again */
+    return standin_note(standin_queue_work(stream, "graph", [nodes, at] {
+        for (; *at < nodes->size(); ++*at) {
+            const standin_progress how = (*nodes)[*at].work();
+            if (how != STANDIN_DONE)
+                return how;
+        }
         return STANDIN_DONE;
     }));
 }

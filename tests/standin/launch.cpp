@@ -57,7 +57,10 @@ cudaError_t standin_enqueue_kernel(const standin_launch &launch, cudaStream_t st
     if (standin_fault_due("launch", "refused"))
         return standin_note(cudaErrorLaunchOutOfResources);
     const bool is_doomed = standin_fault_due("launch", "sticky");
-    return standin_note(standin_queue_work(stream, launch.name, [launch, is_doomed] {
+    const bool is_endless = standin_fault_due("launch", "hang");
+    return standin_note(standin_queue_work(stream, launch.name, [launch, is_doomed, is_endless] {
+        if (is_endless)
+            return STANDIN_NOT_YET;
         standin_counted.launches++;
         const double start = standin_now_ms();
         const bool is_good = !is_doomed && standin_run_grid(launch);

@@ -17,6 +17,7 @@
  *     STANDIN_FAULT=[RANK:]POINT:KIND[:N][,...]   at the N-th passage (default 1) of rank RANK (default any):
  *         launch:sticky     the launch is accepted, the kernel fails: every later call returns the error
  *         launch:refused    the launch itself returns an error
+ *         launch:hang       the kernel never ends
  *         malloc:memory     cudaMalloc finds none
  *         meminfo:overstated   cudaMemGetInfo calls all memory free
  *         host:memory       pinned host memory finds none
