@@ -11,6 +11,8 @@
 enum {
     WARPS = 8,
     THREADS = WARPS * LANES,
+    NARROW_WARPS = 16, /* of a block where a grid has few of them: see is_narrow() */
+    NARROW_TILES = 128,
     TILE_PAIRS = 8,
     TILE_K = 32,                /* a lane's 16 bytes: 8 values of k, four lanes side by side */
     FETCH = 4,                  /* TILE_K's a warp loads ahead: 8 loads of 16 bytes in flight a thread */
@@ -44,16 +46,16 @@ __device__ __forceinline__ void multiply(float (&d)[4], uint4 first, uint4 secon
 
 /* d[row, pair] of a tile of weights, finished by `finish`.
  *
- * A block is a tile of 8 pairs and all its k: warp w takes k in steps of FETCH * TILE_K, w, w + WARPS, ...;
- * their sums are added in the order of the warps. The weights of the next step, and of the first step before
- * the previous kernel's results are waited for, are loaded ahead. Shapes: weights (n_out, k) W, k a multiple
- * of 8; rows (n_rows, k).
+ * A block is a tile of 8 pairs and all its k: warp w takes k in steps of FETCH * TILE_K, w, w + N, ... (N
+ * warps); their sums are added in the order of the warps. The weights of the next step, and of the first step
+ * before the previous kernel's results are waited for, are loaded ahead. Shapes: weights (n_out, k) W, k a
+ * multiple of 8; rows (n_rows, k).
  */
-template <cdp_dtype W, int TILES, class Finish>
-__global__ static void __launch_bounds__(THREADS, 2)
+template <cdp_dtype W, int TILES, int N, class Finish>
+__global__ static void __launch_bounds__(N *LANES, 2 * WARPS / N)
     product_tiles_kernel(const product_args a, const Finish finish) {
     enum { PARTS = W == CDP_F16 ? 2 : 1, ROWS = TILES * 8 };
-    __shared__ float sums[WARPS][ROWS][TILE_PAIRS][2], partial[WARPS];
+    __shared__ float sums[N][ROWS][TILE_PAIRS][2], partial[N];
     CDP_DYNAMIC_SHARED(unsigned char, normed);
     const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES, g = lane / 4, t = lane % 4;
     const int n_steps = (a.k + FETCH * TILE_K - 1) / (FETCH * TILE_K);
@@ -77,14 +79,14 @@ __global__ static void __launch_bounds__(THREADS, 2)
     ptx_wait_previous();
     ptx_launch_next();
     cuda_rows rows = a.rows;
-    if (a.norm_in != NULL) {
+    if (N == WARPS && a.norm_in != NULL) {
         rows.data = normed;
         rows.row_bytes = PARTS * ((size_t)a.k * 2 + PAD);
         norm_rows(a, rows, partial);
     }
 
     float d[TILES][PARTS][4] = {};
-    for (int step = warp; step < n_steps; step += WARPS) {
+    for (int step = warp; step < n_steps; step += N) {
         uint4 now[FETCH][2];
 #pragma unroll
         for (int f = 0; f < FETCH; f++) {
@@ -93,7 +95,7 @@ __global__ static void __launch_bounds__(THREADS, 2)
         }
 #pragma unroll
         for (int f = 0; f < FETCH; f++) {
-            const int k = ((step + WARPS) * FETCH + f) * TILE_K + t * 8;
+            const int k = ((step + N) * FETCH + f) * TILE_K + t * 8;
             next[f][0] = k < a.k ? ptx_load16_nc(w_first + k) : zero;
             next[f][1] = k < a.k ? ptx_load16_nc(w_second + k) : zero;
         }
@@ -123,10 +125,10 @@ __global__ static void __launch_bounds__(THREADS, 2)
             sums[warp][tile * 8 + 2 * t + i % 2][g][i / 2] = sum;
         }
     __syncthreads();
-    for (int x = threadIdx.x; x < ROWS * TILE_PAIRS; x += THREADS) {
+    for (int x = threadIdx.x; x < ROWS * TILE_PAIRS; x += N * LANES) {
         const int row = x / TILE_PAIRS, p = x % TILE_PAIRS, out = first_of(a, blockIdx.x * TILE_PAIRS + p);
         float one = 0.0f, two = 0.0f;
-        for (int i = 0; i < WARPS; i++) {
+        for (int i = 0; i < N; i++) {
             one += sums[i][row][p][0];
             two += sums[i][row][p][1];
         }
@@ -209,21 +211,29 @@ static bool is_wide(const cdp_tensor *w) {
     return w->cols % (int)(16 / cdp_dtype_bytes(w->dtype)) == 0;
 }
 
-template <class Finish>
+/* Long rows of few outputs (down of small models) make few blocks: with 8 warps a block's multiprocessor has
+ * 32 KiB on their way, half of what it takes to be as fast as memory. Twice the warps share out k. By the
+ * shape of the matrix and what the operation is alone: a row's bits are the same in any step. */
+static bool is_narrow(const product_args &a, bool has_norm) {
+    return !has_norm && a.n_pairs <= NARROW_TILES * TILE_PAIRS && a.k > WARPS * FETCH * TILE_K;
+}
+
+template <int N, class Finish>
 static cdp_status launch_tiles(const product_args &a, const Finish &finish, size_t shared,
                                cudaStream_t stream) {
     const unsigned n_tiles = (unsigned)(a.n_pairs + TILE_PAIRS - 1) / TILE_PAIRS, rows = (unsigned)a.n_rows;
+    const unsigned threads = N * LANES;
     if (a.dtype == CDP_BF16 && rows <= 8)
-        return CDP_LAUNCH_PDL((product_tiles_kernel<CDP_BF16, 1, Finish>), n_tiles, THREADS, shared, stream,
-                              a, finish);
+        return CDP_LAUNCH_PDL((product_tiles_kernel<CDP_BF16, 1, N, Finish>), n_tiles, threads, shared,
+                              stream, a, finish);
     if (a.dtype == CDP_BF16)
-        return CDP_LAUNCH_PDL((product_tiles_kernel<CDP_BF16, 2, Finish>), dim3(n_tiles, (rows + 15) / 16),
-                              THREADS, shared, stream, a, finish);
+        return CDP_LAUNCH_PDL((product_tiles_kernel<CDP_BF16, 2, N, Finish>), dim3(n_tiles, (rows + 15) / 16),
+                              threads, shared, stream, a, finish);
     if (rows <= 8)
-        return CDP_LAUNCH_PDL((product_tiles_kernel<CDP_F16, 1, Finish>), n_tiles, THREADS, shared, stream, a,
-                              finish);
-    return CDP_LAUNCH_PDL((product_tiles_kernel<CDP_F16, 2, Finish>), dim3(n_tiles, (rows + 15) / 16),
-                          THREADS, shared, stream, a, finish);
+        return CDP_LAUNCH_PDL((product_tiles_kernel<CDP_F16, 1, N, Finish>), n_tiles, threads, shared, stream,
+                              a, finish);
+    return CDP_LAUNCH_PDL((product_tiles_kernel<CDP_F16, 2, N, Finish>), dim3(n_tiles, (rows + 15) / 16),
+                          threads, shared, stream, a, finish);
 }
 
 template <class Finish>
@@ -270,7 +280,10 @@ static cdp_status launch(const cdp_tensor *w, int apart, const cuda_input *in, c
     } else if (in->norm_in != NULL) {
         CDP_TRY(cuda_norm(in->rows, in->norm_in, shape->hidden_dtype, in->norm, shape, n_rows, stream));
     }
-    return tiles ? launch_tiles(a, finish, shared, stream) : launch_rows(a, finish, wide, shared, stream);
+    if (!tiles)
+        return launch_rows(a, finish, wide, shared, stream);
+    return is_narrow(a, in->norm_in != NULL) ? launch_tiles<NARROW_WARPS>(a, finish, shared, stream)
+                                             : launch_tiles<WARPS>(a, finish, shared, stream);
 }
 
 extern "C" cdp_status cuda_product(float *out, int out_cols, const cdp_tensor *w, const float *bias,
