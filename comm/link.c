@@ -148,23 +148,32 @@ static cdp_status agree_free(cdp_world *world, const cdp_link *link, const char 
                                           why));
 }
 
+/* Whether a road fits this ring. The builds of several hosts may differ in NCCL, so that is agreed. */
+static cdp_status agree_fit(cdp_world *world, const cdp_road *road, const cdp_link_options *o) {
+    const char *unfit = road->unfit(o);
+    const cdp_status st = unfit == NULL ? CDP_OK : cdp_fail(CDP_UNAVAILABLE, "%s", unfit);
+    return road == &cdp_road_nccl && o->on_gpu && o->n_active > 1 ? cdp_world_agree(world, st) : st;
+}
+
 /* The roads in order; the first one that all ranks can open and that passes its test. */
 static cdp_status choose_road(cdp_world *world, cdp_link *link, const cdp_link_options *o) {
     char why[1024] = "";
     for (int i = 0; i < N_ROADS; i++) {
         const cdp_road *road = roads[i];
         const bool is_asked = strcmp(o->road, road->name) == 0;
-        const char *unfit = road->unfit(o);
         if (o->n_active > 1 && strcmp(o->road, "auto") != 0 && !is_asked)
             continue;
-        if (unfit != NULL && is_asked && o->n_active > 1)
-            return cdp_fail(CDP_UNAVAILABLE, "--road %s: %s", road->name, unfit);
-        if (unfit != NULL) {
+        cdp_status st = agree_fit(world, road, o);
+        if (st != CDP_OK) {
+            snprintf(why, sizeof why, "%s", cdp_error_message());
+            cdp_error_clear();
+            if (st != CDP_UNAVAILABLE || (is_asked && o->n_active > 1))
+                return cdp_fail(st, "--road %s: %s", road->name, why);
             if (o->on_gpu && road == &cdp_road_nccl && o->n_active > 1)
-                cdp_note("road nccl: %s; hidden states go through host memory by MPI", unfit);
+                cdp_note("road nccl: %s; hidden states go through host memory by MPI", why);
             continue;
         }
-        const cdp_status st = try_road(world, link, road, o->timeout_s);
+        st = try_road(world, link, road, o->timeout_s);
         if (st == CDP_OK)
             return CDP_OK;
         if (is_asked || road == roads[N_ROADS - 1] || st != CDP_UNAVAILABLE)

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #define STANDIN CDPIPE_TEST_BIN_DIR "/../standin/cdpipe"
+#define WITHOUT_NCCL CDPIPE_TEST_BIN_DIR "/../standin/without_nccl"
 #define MODEL "tests/golden/models/llama"
 
 static test_run *model_run(int np, const char *map) {
@@ -290,6 +291,39 @@ static void old_drivers_get_no_launch_order(void **state) {
     test_run_close(run);
 }
 
+/* A build without NCCL is rank 1, or every rank: the ring takes the next road as one, and says why. */
+static test_run *without_nccl(bool is_one, const char *road) {
+    test_run *run = test_run_open(60.0);
+    test_run_env(run, "STANDIN_GPUS=2G,1G,3G");
+    test_run_env(run, is_one ? "MANY=" STANDIN : "MANY=" WITHOUT_NCCL);
+    test_run_mpirun(run, 2);
+    test_run_add(run, "sh", "-c",
+                 "[ $OMPI_COMM_WORLD_RANK = 0 ] || MANY=" WITHOUT_NCCL "; exec $MANY --model " MODEL
+                 " --prompt-ids 5,6,7,8,9,10,11,12 --max-new-tokens 4 "
+                 "--temperature 0 --ignore-eos --chunk 3 --device cuda --device-map 2,3 --road $0",
+                 road, NULL);
+    return run;
+}
+
+static void builds_without_nccl_take_the_next_road(void **state) {
+    (void)state;
+    static const char why[] = "NCCL was not there when cdpipe was built";
+    for (int is_one = 0; is_one < 2; is_one++) {
+        char said[160];
+        snprintf(said, sizeof said, "# road nccl: rank %d: %s; hidden states go through host memory by MPI",
+                 is_one, why);
+        test_run *run = without_nccl(is_one, "auto");
+        expect(run, 0, said);
+        assert_non_null(strstr(run->err, "road mpi"));
+        expect_hash(run, hash_of_one());
+        test_run_close(run);
+        snprintf(said, sizeof said, "cdpipe: error: --road nccl: rank %d: %s", is_one, why);
+        run = without_nccl(is_one, "nccl");
+        expect(run, 69, said);
+        test_run_close(run);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_road_brings_the_same_bits),
@@ -303,6 +337,7 @@ int main(void) {
         cmocka_unit_test(dead_contexts_end_the_rank),
         cmocka_unit_test(different_versions_are_told_before_nccl_does),
         cmocka_unit_test(old_drivers_get_no_launch_order),
+        cmocka_unit_test(builds_without_nccl_take_the_next_road),
     };
     return cmocka_run_group_tests_name("road", tests, NULL, NULL);
 }
