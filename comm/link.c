@@ -120,6 +120,8 @@ static cdp_status open_road(cdp_link *link, const cdp_road *road, double timeout
 /* All ranks together. CDP_OK everywhere, or the same failure everywhere and nothing left of the road. A rank
  * that was told of another's failure has none of its own. */
 static cdp_status try_road(cdp_world *world, cdp_link *link, const cdp_road *road, double timeout_s) {
+    if (road->meet != NULL)
+        CDP_TRY(road->meet(world));
     if (link == NULL)
         return cdp_world_agree(world, CDP_OK);
     link->trial++;

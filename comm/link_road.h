@@ -28,6 +28,9 @@ typedef struct cdp_road {
     bool is_on_device; /* moves device memory, and waits for `after` on the device by itself */
     /* NULL when this road can carry such a ring, else why not. Roads are asked in the order of the table. */
     const char *(*unfit)(const cdp_link_options *options);
+    /* What all ranks of the world, idle ones too, settle together before the ring opens the road; may be
+     * NULL. Collective, the same status everywhere. */
+    cdp_status (*meet)(cdp_world *world);
     /* Set link->of_road; waits at most until deadline_ns. close takes what open left, also half of it,
      * without waiting for a peer. */
     cdp_status (*open)(cdp_link *link, int64_t deadline_ns);

@@ -21,8 +21,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "comm/network.h"
 #include "kernels/gpu.h"
 #include "kernels/log.h"
+
+static const char INTERFACE[] = "NCCL_SOCKET_IFNAME"; /* "=NAME": no other that begins so */
 
 typedef struct nccl_road {
     nccl_edge in, out;
@@ -41,6 +44,41 @@ static void set_if_unset(const char *name, const char *value) {
         cdp_note("set %s=%s for NCCL", name, value);
 }
 
+/* By which interface hosts meet NCCL would choose on each host for itself, by names. */
+static cdp_status choose_interface(cdp_world *world) {
+    cdp_interfaces mine = {.host = world->host_leader};
+    cdp_interfaces *all = calloc((size_t)world->size, sizeof *all);
+    cdp_status st = all == NULL ? cdp_fail(CDP_SYSTEM, "no memory for the hosts' interfaces") : CDP_OK;
+    if (st == CDP_OK)
+        st = cdp_interfaces_read(&mine, getenv("OMPI_MCA_btl_tcp_if_include"));
+    CDP_TRY_GOTO(cdp_world_agree(world, st), st, done);
+    CDP_TRY_GOTO(cdp_world_gather(world, all, &mine, sizeof mine), st, done);
+    const int at = cdp_interface_choose(all, world->size, world->rank);
+    const char *set = getenv(INTERFACE);
+    char name[CDP_INTERFACE_NAME + 1];
+    if (set != NULL) {
+        cdp_note("NCCL meets the other hosts by %s=%s, as it was set", INTERFACE, set);
+    } else if (at >= 0) {
+        snprintf(name, sizeof name, "=%s", mine.at[at].name);
+        set_if_unset(INTERFACE, name);
+    } else {
+        cdp_note(
+            "NCCL chooses its network interface: no network has an address on every host; %s=NAME chooses",
+            INTERFACE);
+    }
+done:
+    free(all);
+    return st;
+}
+
+/* Ranks of one host have nobody to meet elsewhere. */
+static cdp_status meet(cdp_world *world) {
+    if (world->local_size < world->size)
+        return choose_interface(world);
+    set_if_unset(INTERFACE, "=lo");
+    return CDP_OK;
+}
+
 /* Kernels of several communicators begin in the order of the calls. Before CUDA 12.3 NCCL would let each
  * end before the next begins: a receive that is posted ahead of its own rank's send would hold that back
  * for ever. */
@@ -55,8 +93,6 @@ static cdp_status set_environment(nccl_road *road, const cdp_world *world) {
     if (getenv("NCCL_COMM_ID") != NULL)
         return cdp_fail(CDP_USAGE,
                         "NCCL_COMM_ID is set, but cdpipe makes its ids itself, one an edge: unset it");
-    if (world->local_size == world->size)
-        set_if_unset("NCCL_SOCKET_IFNAME", "=lo"); /* ranks of one host have nobody to meet elsewhere */
     set_if_unset("NCCL_RAS_ENABLE", "0");
     set_launch_order();
     if (getenv("NCCL_DEBUG") == NULL && getenv("NCCL_DEBUG_FILE") == NULL) {
@@ -156,6 +192,7 @@ const cdp_road cdp_road_nccl = {
     .name = "nccl",
     .is_on_device = true,
     .unfit = unfit,
+    .meet = meet,
     .open = open_nccl,
     .close = close_nccl,
     .start_send = start_send,

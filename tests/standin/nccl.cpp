@@ -15,13 +15,13 @@
  *     nccl-send:error      the communicator has an error           nccl-send:gone      the connection breaks
  *     nccl-abort:hang      ncclCommAbort never comes back
  *
+ * STANDIN_NCCL_FOLDER=DIR puts the sockets there: other network namespaces see them, too.
  * STANDIN_NCCL_VERSION=N is another version, as 21705 for 2.17.5; none: what comm/late answers without NCCL.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <nccl.h>
 #include <poll.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +34,7 @@
 #include <mutex>
 #include <string>
 
-#include "tests/standin/inside.h"
+#include "tests/standin/meet.h"
 
 namespace {
 
@@ -115,14 +115,6 @@ bool is_missing() {
 }
 
 thread_local std::string last_text; /* of the thread's last failure without a communicator */
-
-sockaddr_un address_of(const char *name, socklen_t *n_out) {
-    sockaddr_un a = {};
-    a.sun_family = AF_UNIX;
-    memcpy(a.sun_path + 1, name, strlen(name)); /* a leading NUL: in no folder */
-    *n_out = (socklen_t)(offsetof(sockaddr_un, sun_path) + 1 + strlen(name));
-    return a;
-}
 
 void set_nonblocking(int fd) {
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
@@ -277,8 +269,12 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId *out) {
     socklen_t n = 0;
     snprintf(content.name, sizeof content.name, "standin-nccl-%ld-%d", (long)getpid(), number++);
     content.pid = getpid();
+    if (!standin_has_interface()) {
+        last_text = std::string("no socket interface found: ") + getenv("NCCL_SOCKET_IFNAME");
+        return ncclInternalError;
+    }
     content.listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const sockaddr_un address = address_of(content.name, &n);
+    const sockaddr_un address = standin_address_of(content.name, &n);
     if (content.listen_fd < 0 ||
         bind(content.listen_fd, reinterpret_cast<const sockaddr *>(&address), n) != 0 ||
         listen(content.listen_fd, 1) != 0) {
@@ -309,7 +305,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int n_ranks, ncclUniqueId i
     const std::shared_ptr<channel> c = std::make_shared<channel>();
     c->rank = rank;
     c->listen_fd = rank == 0 && content.pid == getpid() ? content.listen_fd : -1;
-    c->address = address_of(content.name, &c->address_bytes);
+    c->address = standin_address_of(content.name, &c->address_bytes);
     c->is_absent = standin_fault_due("nccl-init", "absent");
     ncclComm *const comm = new ncclComm;
     comm->with = c;
