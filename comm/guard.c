@@ -21,8 +21,7 @@ struct cdp_guard {
 
 static void say(const cdp_guard *g) {
     char line[256];
-    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
-    rank = rank != NULL ? rank : getenv("PMIX_RANK");
+    const char *rank = cdp_world_launch_rank();
     snprintf(
         line, sizeof line,
         "cdpipe: error: rank %.10s: not all ranks have joined the world within %.1f s (MPI_Init): leaving "

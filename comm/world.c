@@ -11,6 +11,11 @@ bool cdp_world_has_launcher(void) {
     return getenv("OMPI_COMM_WORLD_SIZE") != NULL || getenv("PMIX_RANK") != NULL;
 }
 
+const char *cdp_world_launch_rank(void) {
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    return rank != NULL ? rank : getenv("PMIX_RANK");
+}
+
 cdp_status cdp_from_mpi(int code, const char *what) {
     if (code == MPI_SUCCESS)
         return CDP_OK;

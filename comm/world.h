@@ -15,6 +15,10 @@ typedef struct cdp_world cdp_world;
 /* True when this process was started by a launcher that forms a world (OMPI_COMM_WORLD_SIZE or PMIX_RANK). */
 bool cdp_world_has_launcher(void);
 
+/* This process's number as mpirun or srun with pmix wrote it into the environment, before there is a world;
+ * NULL without either. */
+const char *cdp_world_launch_rank(void);
+
 /* Join the world. A Slurm step of several tasks that each see only themselves (srun without pmix):
  * CDP_USAGE with the advice. The caller closes *out. Collective. */
 cdp_status cdp_world_open(cdp_world **out);

@@ -143,7 +143,7 @@ enum { MPI_START_S = 10 }; /* MPI_Init takes 0.3 s, and seconds where many start
 
 /* MPI_Init waits for all ranks; a guard waits for MPI_Init. */
 static cdp_status join_world(cdp_world **out, const cdp_options *options) {
-    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    const char *rank = cdp_world_launch_rank();
     cdp_guard *guard = NULL;
     if (cdp_fault_open(rank != NULL ? (int)strtol(rank, NULL, 10) : 0) != CDP_OK)
         cdp_error_clear(); /* said by the arguments' phase, when all can agree on it */
@@ -202,9 +202,9 @@ static int print_and_end(const cdp_options *options) {
     return fflush(stdout) == 0 ? CDP_OK : CDP_IO;
 }
 
-/* Commands that need no world. Under mpirun rank 0 alone speaks. */
+/* Commands that need no world. Under mpirun or srun rank 0 alone speaks. */
 static int alone_main(const cdp_options *options) {
-    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    const char *rank = cdp_world_launch_rank();
     if (rank != NULL && strcmp(rank, "0") != 0)
         return CDP_OK;
     cdp_log_open(!options->quiet);

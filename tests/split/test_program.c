@@ -208,6 +208,25 @@ static void test_saved_plan_and_idle(void **state) {
     cJSON_Delete(json);
 }
 
+/* Whoever starts several processes, mpirun or srun with pmix, a command that needs no world answers once. */
+static void test_one_answer(void **state) {
+    (void)state;
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK"};
+    for (int i = 0; i < 4; i++) {
+        char variable[64];
+        const int rank = i / 2;
+        snprintf(variable, sizeof variable, "%s=%d", names[i % 2], rank);
+        test_run *run = test_run_open(20.0);
+        test_run_add(run, CDPIPE_BIN, "plan", "--model", model(), "--gpus", "1GiB", "--json", NULL);
+        test_run_env(run, variable);
+        test_run_go(run);
+        assert_int_equal(run->exit_code, 0);
+        if ((run->out[0] == '{') != (rank == 0) || (rank == 1 && run->err[0] != '\0'))
+            fail_msg("%s: \"%.100s\", \"%.100s\"", variable, run->out, run->err);
+        test_run_close(run);
+    }
+}
+
 /* score: log probabilities of the embedded text, their sum, and the same at np 2. */
 static void test_score(void **state) {
     (void)state;
@@ -319,12 +338,13 @@ static void test_bench(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_memory),    cmocka_unit_test(test_json_fields),
-        cmocka_unit_test(test_seeds),     cmocka_unit_test(test_stop),
-        cmocka_unit_test(test_streaming), cmocka_unit_test(test_prompts),
-        cmocka_unit_test(test_two_jobs),  cmocka_unit_test(test_saved_plan_and_idle),
-        cmocka_unit_test(test_score),     cmocka_unit_test(test_tiers),
-        cmocka_unit_test(test_bench),     cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_memory),     cmocka_unit_test(test_json_fields),
+        cmocka_unit_test(test_seeds),      cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_streaming),  cmocka_unit_test(test_prompts),
+        cmocka_unit_test(test_two_jobs),   cmocka_unit_test(test_saved_plan_and_idle),
+        cmocka_unit_test(test_score),      cmocka_unit_test(test_tiers),
+        cmocka_unit_test(test_bench),      cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_one_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
