@@ -94,6 +94,9 @@ static cdp_status make_prompt(cdp_task *task) {
         return take_messages(task);
     if (line->prompt_ids != NULL)
         return take_ids(task);
+    if (run->tokenizer == NULL)
+        return cdp_fail(CDP_BAD_DATA, "line %u: the model has no tokenizer.json: give prompt_ids",
+                        line->number);
     task->prompt.text = strdup(line->prompt);
     if (task->prompt.text == NULL)
         return cdp_fail(CDP_SYSTEM, "no memory for a prompt");

@@ -141,7 +141,7 @@ cdp_status cdp_prompt_encode(cdp_prompt *prompt, const cdp_options *options, con
         CDP_TRY(parse_ids(prompt, options->prompt_ids, card->vocab));
     } else {
         if (tokenizer == NULL)
-            return cdp_fail(CDP_BAD_DATA, "%s has no tokenizer.json: give --prompt-ids", options->model);
+            return cdp_fail(CDP_NO_INPUT, "%s has no tokenizer.json: give --prompt-ids", options->model);
         CDP_TRY(cdp_tokenizer_encode(tokenizer, prompt->text, prompt->n_text, !options->no_bos, &prompt->ids,
                                      &prompt->n_ids));
     }

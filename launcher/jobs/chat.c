@@ -15,7 +15,7 @@ static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
     const cdp_options *o = job->options;
     cdp_generation_card given;
     if (run->tokenizer == NULL)
-        return cdp_fail(CDP_BAD_DATA, "%s has no tokenizer.json: a chat needs one", o->model);
+        return cdp_fail(CDP_NO_INPUT, "%s has no tokenizer.json: a chat needs one", o->model);
     CDP_TRY(cdp_chat_open(&job->template, o->model));
     if (o->system != NULL)
         CDP_TRY(cdp_messages_add(&job->messages, "system", o->system, strlen(o->system)));
