@@ -147,6 +147,8 @@ cdp_status cdp_completion_start(cdp_completion *out, cdp_run *run, cdp_sampler *
                             .began_ns = cdp_now_ns()};
     const size_t room = (size_t)request->limit - request->n_prompt + 1;
     cdp_answer_start(&out->answer, run->tokenizer, request->to, request->stops, request->n_stops);
+    if (request->follows_prompt)
+        cdp_detokenizer_read_on(&out->answer.stream);
     out->tokens = calloc(room, sizeof *out->tokens);
     out->logprobs = request->sampling.n_logprobs > 0 ? calloc(room, sizeof *out->logprobs) : NULL;
     if (out->tokens == NULL || (request->sampling.n_logprobs > 0 && out->logprobs == NULL))

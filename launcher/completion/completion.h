@@ -29,6 +29,7 @@ typedef struct cdp_completion_request {
     int n_stops;
     bool ignores_eos;
     FILE *to;                                  /* the text goes there as it grows; NULL: nowhere */
+    bool follows_prompt;                       /* and there the prompt stands already: it reads on from it */
     void (*on_token)(void *of, int32_t token); /* one more token, before on_end; may be NULL */
     void (*on_end)(void *of); /* it has ended by itself, or by a fault of its own; may be NULL */
     void *of;

@@ -1,5 +1,6 @@
 /* generate: a prompt goes in, its continuation comes out as it is made. */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kernels/log.h"
@@ -64,6 +65,7 @@ static cdp_status generate(cdp_run *run, generate_job *job) {
                                             .n_stops = o->n_stops,
                                             .ignores_eos = o->ignore_eos,
                                             .to = o->json ? NULL : stdout,
+                                            .follows_prompt = o->echo && !o->json,
                                             .on_token = on_token,
                                             .of = job};
     CDP_TRY(cdp_completion_start(&job->completion, run, job->sampler, &request));
@@ -79,10 +81,30 @@ static cdp_job_figures figures_of(const cdp_completion *c) {
                              .logits_hash = c->logits_hash};
 }
 
+/* The prompt as it was given; ids as their text, or as they are where there is no tokenizer. */
+static cdp_status echo(const cdp_run *run, const generate_job *job) {
+    const cdp_prompt *p = &job->prompt;
+    char *text = NULL;
+    size_t n = 0;
+    if (p->text != NULL) {
+        fwrite(p->text, 1, p->n_text, stdout);
+        return CDP_OK;
+    }
+    if (run->tokenizer == NULL) {
+        for (size_t i = 0; i < p->n_ids; i++)
+            printf("%d ", p->ids[i]);
+        return CDP_OK;
+    }
+    CDP_TRY(cdp_tokenizer_decode(run->tokenizer, p->ids, p->n_ids, /*skip_special=*/true, &text, &n));
+    fwrite(text, 1, n, stdout);
+    free(text);
+    return CDP_OK;
+}
+
 static cdp_status work(cdp_run *run, void *of) {
     generate_job *job = of;
-    if (job->options->echo && !job->options->json && job->prompt.text != NULL)
-        fwrite(job->prompt.text, 1, job->prompt.n_text, stdout);
+    if (job->options->echo && !job->options->json)
+        CDP_TRY(echo(run, job));
     cdp_status st = generate(run, job);
     if (st == CDP_OK || st == CDP_STOPPED) {
         const cdp_status finished = cdp_completion_finish(&job->completion);

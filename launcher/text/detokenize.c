@@ -18,6 +18,11 @@ void cdp_detokenizer_start(cdp_detokenizer *stream, const cdp_tokenizer *tokeniz
         .tokenizer = tokenizer, .skip_special = skip_special, .n_strips = tokenizer->decoder.n_strips};
 }
 
+void cdp_detokenizer_read_on(cdp_detokenizer *stream) {
+    stream->is_begun = true;
+    stream->n_strips = 0;
+}
+
 /* An unknown id stands for nothing, nor does a special one that is skipped. */
 static bool is_shown(const cdp_detokenizer *stream, int32_t id) {
     const cdp_vocabulary *v = &stream->tokenizer->vocabulary;

@@ -68,6 +68,9 @@ typedef struct cdp_detokenizer {
 
 void cdp_detokenizer_start(cdp_detokenizer *stream, const cdp_tokenizer *tokenizer, bool skip_special);
 
+/* Other text stands before: what is left out at the beginning of a text is not left out here. */
+void cdp_detokenizer_read_on(cdp_detokenizer *stream);
+
 /* Take one id; *text_out (owned by the caller, freed by it, NULL when nothing leaves) holds *n_out bytes. */
 cdp_status cdp_detokenizer_push(cdp_detokenizer *stream, int32_t id, char **text_out, size_t *n_out);
 
