@@ -45,7 +45,7 @@ static void check_same_bits(const cdp_ops *ops) {
         const size_t n = TEST_LAYER_COLLECTED * (size_t)spec->vocab;
         float *whole = calloc(n, sizeof *whole), *other = calloc(n, sizeof *other);
         test_layer_collect(spec, cpu(ops, 1), TEST_LAYER_COLLECTED, false, whole);
-        static const int chunks[] = {1, 2, 7, 16, TEST_LAYER_COLLECTED};
+        static const int chunks[] = {1, 2, 7, 13, 29, TEST_LAYER_COLLECTED}; /* 13 + 3, 29 + 3: whole tiles */
         for (size_t k = 0; k < sizeof chunks / sizeof chunks[0]; k++) {
             const bool has_company = chunks[k] >= 2;
             test_layer_collect(spec, cpu(ops, 2), chunks[k], has_company, other);
