@@ -133,4 +133,10 @@ void cdp_write_layers(FILE *to, const cdp_completion *c) {
     cdp_write_text_value(to, c);
     fputs(", ", to);
     cdp_write_ids(to, "generated_token_ids", c->tokens, (size_t)c->n_tokens);
+    fputs(", \"generated_tokens\": [", to);
+    for (int t = 0; t < c->n_tokens; t++) {
+        fputs(t > 0 ? ", " : "", to);
+        cdp_write_token_text(to, c->run->tokenizer, c->tokens[t]);
+    }
+    fputs("]", to);
 }

@@ -11,10 +11,10 @@ void cdp_layers_say_token(const cdp_completion *completion, int32_t token);
 void cdp_layers_say_summary(const cdp_completion *completion);
 
 /* "decoding": .., "selected_layers": [..], "layer_entropies": [[..]], "all_layer_tokens": [[..]],
- * "all_layer_token_ids": [[..]], "generated_text": .., "generated_token_ids": [..]. Entropies in nats,
- * with "entropy_top_k": N before them where they are of the N likeliest tokens alone; null where a layer was
- * not looked at. --cd-method consistency: "layer_cosines": [[..]], too. Where no layers were kept, the first
- * two alone. */
+ * "all_layer_token_ids": [[..]], "generated_text": .., "generated_token_ids": [..], "generated_tokens": [..]
+ * (their texts). Entropies in nats, with "entropy_top_k": N before them where they are of the N likeliest
+ * tokens alone; null where a layer was not looked at. --cd-method consistency: "layer_cosines": [[..]], too.
+ * Where no layers were kept, the first two alone. */
 void cdp_write_layers(FILE *to, const cdp_completion *completion);
 
 /* One token between quotes of JSON: its bytes, as far as they are characters; null without tokenizer. */
