@@ -43,8 +43,11 @@ static void print_gpu_json(const gpu_line *line) {
         printf("%llu", (unsigned long long)line->free_bytes);
     else
         printf("null");
-    printf(", \"compute_capability\": \"%d.%d\", \"multiprocessors\": %d, \"bus\": \"%s\", \"uuid\": \"%s\"}",
+    printf(", \"compute_capability\": \"%d.%d\", \"multiprocessors\": %d, \"bus\": \"%s\", \"uuid\": \"%s\", "
+           "\"note\": ",
            g->major, g->minor, g->n_sms, g->bus, g->uuid);
+    cdp_print_quoted(line->why); /* "" for a GPU that can be used */
+    printf("}");
 }
 
 static void print_version_json(const char *key, int version) {

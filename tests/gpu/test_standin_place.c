@@ -285,17 +285,32 @@ static void devices_tells_what_is_there(void **state) {
     test_run_go(run);
     assert_non_null(strstr(run->out, "CUDA_VISIBLE_DEVICES  \"\" (no GPU is visible)\n"));
     test_run_close(run);
-    run = make_run(1, "1G@7.0,1G", NULL);
-    test_run_add(run, "devices", NULL);
-    test_run_go(run);
-    assert_non_null(strstr(run->out, "cannot be used: GPU 0 stand-in GPU has compute capability 7.0"));
-    assert_null(strstr(run->out, "cannot be used: GPU 1"));
-    test_run_close(run);
     run = make_run(1, "none", NULL);
     test_run_add(run, "devices", NULL);
     test_run_go(run);
     assert_int_equal(run->exit_code, 0);
     assert_non_null(strstr(run->out, "GPU count             0 (the NVIDIA driver is missing"));
+    test_run_close(run);
+}
+
+/* A GPU that cannot be used stands there with the reason, the one beside it without. */
+static void devices_tells_why_not(void **state) {
+    (void)state;
+    static const char why[] = "GPU 0 stand-in GPU has compute capability 7.0";
+    test_run *run = make_run(1, "1G@7.0,1G", NULL);
+    test_run_add(run, "devices", NULL);
+    test_run_go(run);
+    assert_non_null(strstr(run->out, why));
+    assert_null(strstr(run->out, "cannot be used: GPU 1"));
+    test_run_close(run);
+    run = make_run(1, "1G@7.0,1G", NULL);
+    test_run_add(run, "devices", "--json", NULL);
+    cJSON *json = json_of(run);
+    const cJSON *gpu = cJSON_GetObjectItemCaseSensitive(json, "gpus")->child;
+    assert_true(cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(gpu, "free_bytes")));
+    assert_non_null(strstr(cJSON_GetObjectItemCaseSensitive(gpu, "note")->valuestring, why));
+    assert_string_equal(cJSON_GetObjectItemCaseSensitive(gpu->next, "note")->valuestring, "");
+    cJSON_Delete(json);
     test_run_close(run);
 }
 
@@ -308,6 +323,7 @@ int main(void) {
         cmocka_unit_test(plan_of_gpus_one_has_is_plan_of_their_memory),
         cmocka_unit_test(memory_that_is_refused_is_told_with_numbers),
         cmocka_unit_test(devices_tells_what_is_there),
+        cmocka_unit_test(devices_tells_why_not),
     };
     return cmocka_run_group_tests_name("place", tests, NULL, NULL);
 }
