@@ -2,6 +2,7 @@
  * operation of every case, on kernels whose loads and stores are looked at (tests/standin/traced). And the
  * fault, planted.
  */
+#include <cublasLt.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -46,6 +47,40 @@ static void test_planted(void **state) {
     cudaFree(out);
 }
 
+/* What cuBLASLt computes is the work of a kernel like any other. */
+static void test_planted_product(void **state) {
+    (void)state;
+    enum { N = 16 };
+    const float one = 1, zero = 0;
+    const cublasOperation_t transposed = CUBLAS_OP_T;
+    cublasLtHandle_t blas = NULL;
+    cublasLtMatmulDesc_t operation = NULL;
+    cublasLtMatrixLayout_t matrix = NULL;
+    float *x = NULL, *y = NULL, *out = NULL;
+    assert_int_equal(cudaMalloc((void **)&x, BYTES), cudaSuccess);
+    assert_int_equal(cudaMalloc((void **)&y, BYTES), cudaSuccess);
+    assert_int_equal(cudaMalloc((void **)&out, BYTES), cudaSuccess);
+    assert_int_equal(cudaMemset(x, 0, BYTES), cudaSuccess);
+    assert_int_equal(cublasLtCreate(&blas), CUBLAS_STATUS_SUCCESS);
+    assert_int_equal(cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+                     CUBLAS_STATUS_SUCCESS);
+    assert_int_equal(cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
+                                                    sizeof transposed),
+                     CUBLAS_STATUS_SUCCESS);
+    assert_int_equal(cublasLtMatrixLayoutCreate(&matrix, CUDA_R_32F, N, N, N), CUBLAS_STATUS_SUCCESS);
+    assert_int_equal(cublasLtMatmul(blas, operation, &one, x, matrix, x, matrix, &zero, y, matrix, y, matrix,
+                                    NULL, NULL, 0, NULL),
+                     CUBLAS_STATUS_SUCCESS);
+    assert_int_equal(wrong_early_read(out, x), CDP_OK); /* an operand: right */
+    assert_caught(wrong_early_read(out, y), "reads what the kernels before it may still write");
+    cublasLtMatrixLayoutDestroy(matrix);
+    cublasLtMatmulDescDestroy(operation);
+    cublasLtDestroy(blas);
+    cudaFree(x);
+    cudaFree(y);
+    cudaFree(out);
+}
+
 static void test_operations(void **state) {
     (void)state;
     for (int i = 0; i < test_n_layer_specs; i++) {
@@ -56,12 +91,13 @@ static void test_operations(void **state) {
             test_layer_play(c, step);
         test_layer_close(c);
     }
-    assert_int_equal(standin_count().faults, 3); /* those that were planted */
+    assert_int_equal(standin_count().faults, 4); /* those that were planted */
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_planted),
+        cmocka_unit_test(test_planted_product),
         cmocka_unit_test(test_operations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,6 +21,10 @@ extern void (*standin_on_access)(const void *address, size_t n_bytes, bool is_wr
 /* From any thread; only kernels' count. */
 void standin_access(const void *address, size_t n_bytes, bool is_write);
 
+/* A library's kernel has written n times n_bytes, `apart` from each other: it is one of those that the next
+ * kernel may overlap with. */
+void standin_library_wrote(const char *name, const void *memory, size_t n_bytes, size_t apart, size_t n);
+
 /* What runs now is no kernel: those before it are done, and the next does not overlap with them. */
 void standin_end_chain(void);
 

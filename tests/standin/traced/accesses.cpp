@@ -3,6 +3,7 @@
  *     kernel 7, plain         writes x
  *     kernel 8, early              reads w   wait   reads x, writes y
  *     kernel 9, early                   reads y   wait               y may not be there yet: a fault
+ *     cuBLASLt                writes z                               early kernels behind it wait for z, too
  *
  * The .cu files are compiled once more with -fsanitize=thread, for the calls that the compiler then puts at
  * every load and store. They are answered here; no thread sanitizer is linked. Of each word of device memory
