@@ -1,6 +1,7 @@
 #include "launcher/batch/line.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "launcher/options/table.h"
@@ -114,11 +115,33 @@ static cdp_status take_id(cdp_line *line, const cJSON *item) {
     return CDP_OK;
 }
 
+/* Seeds have 64 bits, and the tree's numbers are doubles: one that is longer than they hold is taken from the
+ * text, which is JSON by now. That it is the member's and no other's is judged by its value. */
+static void keep_seed(cdp_line *line, const char *text, size_t n) {
+    static const char key[] = "\"seed\"", blanks[] = " \t\r\n";
+    const char *at = text, *const end = text + n;
+    while ((at = memmem(at, (size_t)(end - at), key, sizeof key - 1)) != NULL) {
+        at += sizeof key - 1;
+        while (at < end && strchr(blanks, *at) != NULL)
+            at++;
+        if (at == end || *at++ != ':')
+            continue;
+        while (at < end && strchr(blanks, *at) != NULL)
+            at++;
+        size_t n_digits = 0;
+        while (at + n_digits < end && at[n_digits] >= '0' && at[n_digits] <= '9')
+            n_digits++;
+        if (n_digits > 15 && n_digits < sizeof line->seed)
+            snprintf(line->seed, sizeof line->seed, "%.*s", (int)n_digits, at);
+    }
+}
+
 cdp_status cdp_line_identify(cdp_line *out, const char *text, size_t n, uint32_t number) {
     char name[24];
     *out = (cdp_line){.number = number};
     snprintf(name, sizeof name, "line %u", number);
     CDP_TRY(cdp_json_parse(&out->tree, name, text, n, &limits));
+    keep_seed(out, text, n);
     if (!cJSON_IsObject(out->tree))
         return cdp_fail(CDP_BAD_DATA, "%s: expected an object, as in {\"id\": \"a1\", \"prompt\": \"...\"}",
                         name);
@@ -147,6 +170,8 @@ static cdp_status set_number(cdp_line *line, const option_row *row, const cJSON 
     if (!cJSON_IsNumber(item))
         return refuse(line, item, must_be_whole ? "a whole number" : "a number");
     snprintf(digits, sizeof digits, cdp_json_is_whole(item) ? "%.0f" : "%.17g", item->valuedouble);
+    if (row->kind == OPTION_U64 && line->seed[0] != '\0' && strtod(line->seed, NULL) == item->valuedouble)
+        snprintf(digits, sizeof digits, "%s", line->seed);
     return cdp_option_set(&line->options, row, place_of(line, item->string).text, digits);
 }
 

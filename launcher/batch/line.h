@@ -35,6 +35,7 @@ typedef struct cdp_line {
     char digits[24];         /* of such an id, or of the line's number where there is no id */
     bool names_decoding;     /* it says itself how it is to be decoded: known once identified */
     char window[24];         /* tap_window by its digits */
+    char seed[24];           /* "" or the digits of a seed that a double may not hold */
     const char *model;       /* of an OpenAI body, NULL */
     const char *prompt;      /* one of these three */
     const cJSON *prompt_ids; /* an array */

@@ -83,6 +83,32 @@ static void test_own_form(void **state) {
     cdp_line_close(&line);
 }
 
+/* All 64 bits of a seed count, in either form, whatever other seeds the line speaks of. */
+static void test_long_seeds(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        uint64_t seed;
+    } cases[] = {
+        {"{\"prompt\":\"x\",\"seed\":0}", 0},
+        {"{\"prompt\":\"x\",\"seed\":9007199254740993}", UINT64_C(9007199254740993)},
+        {"{\"seed\" : 18446744073709551615 , \"prompt\":\"x\"}", UINT64_MAX},
+        {"{\"prompt\":\"\\\"seed\\\":12345678901234567890\",\"seed\":11}", 11},
+        {"{\"prompt\":\"x\",\"seed\":11,\"metadata\":{\"seed\":12345678901234567890}}", 11},
+        {"{\"custom_id\":\"c\",\"url\":\"/v1/completions\",\"body\":{\"prompt\":\"x\","
+         "\"seed\":17446744073709551615}}",
+         UINT64_C(17446744073709551615)},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        cdp_line line;
+        accepted(&line, cases[i].text);
+        if (line.options.seed != cases[i].seed)
+            fail_msg("%s: seed %llu", cases[i].text, (unsigned long long)line.options.seed);
+        cdp_line_close(&line);
+    }
+    refused("{\"prompt\":\"x\",\"seed\":18446744073709551616}", "seed is \"18446744073709551616\", expected");
+}
+
 static void test_openai_form(void **state) {
     (void)state;
     cdp_line line;
@@ -201,9 +227,9 @@ static void test_lengths_and_ids(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_own_form),        cmocka_unit_test(test_openai_form),
-        cmocka_unit_test(test_refused),         cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_lengths_and_ids),
+        cmocka_unit_test(test_own_form),    cmocka_unit_test(test_long_seeds),
+        cmocka_unit_test(test_openai_form), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_bounds),      cmocka_unit_test(test_lengths_and_ids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
