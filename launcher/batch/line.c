@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "launcher/batch/raw.h"
 #include "launcher/options/table.h"
 #include "planner/json.h"
 
@@ -115,25 +116,21 @@ static cdp_status take_id(cdp_line *line, const cJSON *item) {
     return CDP_OK;
 }
 
-/* Seeds have 64 bits, and the tree's numbers are doubles: one that is longer than they hold is taken from the
- * text, which is JSON by now. That it is the member's and no other's is judged by its value. */
-static void keep_seed(cdp_line *line, const char *text, size_t n) {
-    static const char key[] = "\"seed\"", blanks[] = " \t\r\n";
-    const char *at = text, *const end = text + n;
-    while ((at = memmem(at, (size_t)(end - at), key, sizeof key - 1)) != NULL) {
-        at += sizeof key - 1;
-        while (at < end && strchr(blanks, *at) != NULL)
-            at++;
-        if (at == end || *at++ != ':')
-            continue;
-        while (at < end && strchr(blanks, *at) != NULL)
-            at++;
-        size_t n_digits = 0;
-        while (at + n_digits < end && at[n_digits] >= '0' && at[n_digits] <= '9')
-            n_digits++;
-        if (n_digits > 15 && n_digits < sizeof line->seed)
-            snprintf(line->seed, sizeof line->seed, "%.*s", (int)n_digits, at);
-    }
+/* What the tree's doubles cannot hold: the digits of a long seed, and the numbers in a conversation. */
+static cdp_status keep_raw(cdp_line *line, const char *text, size_t n) {
+    const char *object = text, *value;
+    size_t n_object = n, n_value;
+    if (line->form != CDP_LINE_OWN && !cdp_raw_member(text, n, "body", &object, &n_object))
+        return CDP_OK;
+    if (cdp_raw_member(object, n_object, "seed", &value, &n_value) && n_value < sizeof line->seed &&
+        strspn(value, "0123456789") >= n_value)
+        snprintf(line->seed, sizeof line->seed, "%.*s", (int)n_value, value);
+    if (!cdp_raw_member(object, n_object, "messages", &value, &n_value))
+        return CDP_OK;
+    line->messages_text = strndup(value, n_value);
+    return line->messages_text != NULL
+               ? CDP_OK
+               : cdp_fail(CDP_SYSTEM, "no memory for the messages of line %u", line->number);
 }
 
 cdp_status cdp_line_identify(cdp_line *out, const char *text, size_t n, uint32_t number) {
@@ -141,7 +138,6 @@ cdp_status cdp_line_identify(cdp_line *out, const char *text, size_t n, uint32_t
     *out = (cdp_line){.number = number};
     snprintf(name, sizeof name, "line %u", number);
     CDP_TRY(cdp_json_parse(&out->tree, name, text, n, &limits));
-    keep_seed(out, text, n);
     if (!cJSON_IsObject(out->tree))
         return cdp_fail(CDP_BAD_DATA, "%s: expected an object, as in {\"id\": \"a1\", \"prompt\": \"...\"}",
                         name);
@@ -153,6 +149,7 @@ cdp_status cdp_line_identify(cdp_line *out, const char *text, size_t n, uint32_t
         out->form = cJSON_IsString(url) && strcmp(url->valuestring, "/v1/completions") == 0
                         ? CDP_LINE_COMPLETION
                         : CDP_LINE_CHAT;
+    CDP_TRY(keep_raw(out, text, n));
     return take_id(out, is_openai ? id : cdp_json_get(out->tree, "id"));
 }
 
@@ -170,7 +167,7 @@ static cdp_status set_number(cdp_line *line, const option_row *row, const cJSON 
     if (!cJSON_IsNumber(item))
         return refuse(line, item, must_be_whole ? "a whole number" : "a number");
     snprintf(digits, sizeof digits, cdp_json_is_whole(item) ? "%.0f" : "%.17g", item->valuedouble);
-    if (row->kind == OPTION_U64 && line->seed[0] != '\0' && strtod(line->seed, NULL) == item->valuedouble)
+    if (row->kind == OPTION_U64 && line->seed[0] != '\0')
         snprintf(digits, sizeof digits, "%s", line->seed);
     return cdp_option_set(&line->options, row, place_of(line, item->string).text, digits);
 }
@@ -280,7 +277,11 @@ static cdp_status take_prompt(cdp_line *line, const cJSON *object) {
         return refuse(line, line->prompt_ids, "an array of token ids");
     if (line->messages != NULL && !cJSON_IsArray(line->messages))
         return refuse(line, line->messages, "an array of messages");
-    return CDP_OK;
+    if (line->messages != NULL && line->messages_text == NULL) /* its key is spelled with escapes */
+        line->messages_text = cJSON_PrintUnformatted(line->messages);
+    return line->messages == NULL || line->messages_text != NULL
+               ? CDP_OK
+               : cdp_fail(CDP_SYSTEM, "no memory for the messages of line %u", line->number);
 }
 
 /* The envelope of an OpenAI line. */
@@ -325,5 +326,7 @@ cdp_status cdp_line_read(cdp_line *line, const cdp_options *options) {
 
 void cdp_line_close(cdp_line *line) {
     cJSON_Delete(line->tree);
+    free(line->messages_text);
     line->tree = NULL;
+    line->messages_text = NULL;
 }

@@ -35,11 +35,12 @@ typedef struct cdp_line {
     char digits[24];         /* of such an id, or of the line's number where there is no id */
     bool names_decoding;     /* it says itself how it is to be decoded: known once identified */
     char window[24];         /* tap_window by its digits */
-    char seed[24];           /* "" or the digits of a seed that a double may not hold */
+    char seed[24];           /* the digits of a whole seed as it is written, "" otherwise */
     const char *model;       /* of an OpenAI body, NULL */
     const char *prompt;      /* one of these three */
     const cJSON *prompt_ids; /* an array */
     const cJSON *messages;   /* an array */
+    char *messages_text;     /* and its JSON as it is written: numbers have more digits than the tree's */
     cdp_options options;     /* the run's, with what the line sets */
 } cdp_line;
 

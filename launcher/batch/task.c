@@ -77,14 +77,10 @@ static cdp_status take_messages(cdp_task *task) {
     if (batch->chat == NULL)
         return cdp_fail(CDP_BAD_DATA, "line %u: messages need a chat template: %s", task->line.number,
                         batch->no_chat);
-    char *text = cJSON_PrintUnformatted(task->line.messages);
-    if (text == NULL)
-        return cdp_fail(CDP_SYSTEM, "no memory for the messages of line %u", task->line.number);
+    const char *text = task->line.messages_text;
     const cdp_conversation conversation = {.messages = text, .n_messages = strlen(text)};
-    const cdp_status st = cdp_prompt_encode_conversation(&task->prompt, &conversation, batch->chat,
-                                                         batch->run->tokenizer, batch->run->card);
-    cJSON_free(text);
-    return st;
+    return cdp_prompt_encode_conversation(&task->prompt, &conversation, batch->chat, batch->run->tokenizer,
+                                          batch->run->card);
 }
 
 static cdp_status make_prompt(cdp_task *task) {

@@ -109,6 +109,32 @@ static void test_long_seeds(void **state) {
     refused("{\"prompt\":\"x\",\"seed\":18446744073709551616}", "seed is \"18446744073709551616\", expected");
 }
 
+/* A conversation reaches the template as it is written: the tree would make 1 of 1.0, and round. */
+static void test_messages_text(void **state) {
+    (void)state;
+    static const char messages[] =
+        "[ {\"role\":\"tool\",\"x\":1.0,\"n\":1234567890123456789,\"s\":\"]}\\\"\\\\\"}, {} ]";
+    static const char *const around[] = {
+        "{\"messages\":%s}",
+        " { \"id\" : \"messages\" , \"metadata\":{\"messages\":[5]}, \"messages\" : %s , \"seed\" : 3 } ",
+        "{\"custom_id\":\"c\",\"url\":\"/v1/chat/completions\",\"body\":{\"n\":1,\"messages\":%s}}",
+    };
+    cdp_line line;
+    for (size_t i = 0; i < sizeof around / sizeof around[0]; i++) {
+        char text[512];
+        snprintf(text, sizeof text, around[i], messages);
+        accepted(&line, text);
+        assert_string_equal(line.messages_text, messages);
+        cdp_line_close(&line);
+    }
+    accepted(&line, "{\"mess\\u0061ges\":[{}]}");
+    assert_string_equal(line.messages_text, "[{}]");
+    cdp_line_close(&line);
+    accepted(&line, "{\"prompt\":\"\\\"messages\\\":[1]\"}");
+    assert_null(line.messages_text);
+    cdp_line_close(&line);
+}
+
 static void test_openai_form(void **state) {
     (void)state;
     cdp_line line;
@@ -227,9 +253,10 @@ static void test_lengths_and_ids(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_own_form),    cmocka_unit_test(test_long_seeds),
-        cmocka_unit_test(test_openai_form), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_bounds),      cmocka_unit_test(test_lengths_and_ids),
+        cmocka_unit_test(test_own_form),        cmocka_unit_test(test_long_seeds),
+        cmocka_unit_test(test_messages_text),   cmocka_unit_test(test_openai_form),
+        cmocka_unit_test(test_refused),         cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_lengths_and_ids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
