@@ -73,8 +73,10 @@ done:
 
 /* Ranks of one host have nobody to meet elsewhere. */
 static cdp_status meet(cdp_world *world) {
-    if (world->local_size < world->size)
+    if (world->local_size < world->size) {
+        set_if_unset("NCCL_ALLOC_P2P_NET_LL_BUFFERS", "1"); /* small messages, as a token's, go quickest so */
         return choose_interface(world);
+    }
     set_if_unset(INTERFACE, "=lo");
     return CDP_OK;
 }
