@@ -37,7 +37,7 @@ enum { SLOWER = 1 };
 #endif
 static const fault_device
     cpu = {"cpu", "examples/shakespeare", "1179,37,47,26,199", "30", 12, 1.0, 8.0 * SLOWER},
-    cuda = {"cuda", "tests/golden/models/llama", "179,37,47,26,199", "8", 4, 3.0 * SLOWER, 45.0 * SLOWER};
+    cuda = {"cuda", "tests/golden/models/llama", "179,37,47,26,199", "8", 6, 3.0 * SLOWER, 45.0 * SLOWER};
 enum { MOST_AT_ONCE = 12 };
 
 static const fault_device *device(void) {
