@@ -74,7 +74,7 @@ static cdp_status render(const cdp_options *o, const cdp_chat *chat, const cdp_c
 
 cdp_status cdp_job_template(const cdp_options *o) {
     cdp_variable more[CDP_MAX_STOPS] = {{0}};
-    char *messages = NULL, *tools = NULL;
+    char *messages = NULL, *tools = NULL, messages_file[CDP_SHOWN_PATH], tools_file[CDP_SHOWN_PATH];
     size_t n_messages = 0, n_tools = 0;
     cdp_chat *chat = NULL;
     cdp_status st = CDP_OK;
@@ -83,12 +83,17 @@ cdp_status cdp_job_template(const cdp_options *o) {
     CDP_TRY_GOTO(read_variables(more, o), st, done);
     CDP_TRY_GOTO(cdp_chat_open(&chat, o->model), st, done);
     CDP_TRY_GOTO(cdp_file_read_text(&messages, &n_messages, o->messages, MAX_CONVERSATION_BYTES), st, done);
-    if (o->tools != NULL)
+    cdp_escape(messages_file, sizeof messages_file, o->messages, strlen(o->messages));
+    if (o->tools != NULL) {
         CDP_TRY_GOTO(cdp_file_read_text(&tools, &n_tools, o->tools, MAX_CONVERSATION_BYTES), st, done);
+        cdp_escape(tools_file, sizeof tools_file, o->tools, strlen(o->tools));
+    }
     const cdp_conversation conversation = {.messages = messages,
                                            .n_messages = n_messages,
                                            .tools = tools,
                                            .n_tools = n_tools,
+                                           .messages_file = messages_file,
+                                           .tools_file = o->tools != NULL ? tools_file : NULL,
                                            .has_no_generation_prompt = o->no_generation_prompt,
                                            .more = more,
                                            .n_more = o->n_vars};

@@ -133,11 +133,15 @@ static int variables_of(cdp_variable *list, const cdp_chat *chat, const cdp_conv
     for (int i = 0; i < chat->tokens.n; i++)
         put(list, &n, chat->tokens.data[i]);
     put(list, &n,
-        (cdp_variable){
-            .name = "messages", .json = c->messages, .n_json = c->n_messages, .is_messages = true});
+        (cdp_variable){.name = "messages",
+                       .json = c->messages,
+                       .n_json = c->n_messages,
+                       .file = c->messages_file,
+                       .is_messages = true});
     put(list, &n,
-        c->tools != NULL ? (cdp_variable){.name = "tools", .json = c->tools, .n_json = c->n_tools}
-                         : word("tools", "null"));
+        c->tools != NULL
+            ? (cdp_variable){.name = "tools", .json = c->tools, .n_json = c->n_tools, .file = c->tools_file}
+            : word("tools", "null"));
     put(list, &n, word("documents", "null"));
     put(list, &n, word("add_generation_prompt", c->has_no_generation_prompt ? "false" : "true"));
     for (int i = 0; i < c->n_more; i++)

@@ -25,8 +25,9 @@ typedef struct cdp_conversation {
     size_t n_messages;    /* bytes */
     const char *tools;    /* JSON: a list, or NULL */
     size_t n_tools;
-    bool has_no_generation_prompt; /* leave out what opens the assistant's answer */
-    const cdp_variable *more;      /* further variables; they win over all others of their name */
+    const char *messages_file, *tools_file; /* the files they come from, for messages, or NULL */
+    bool has_no_generation_prompt;          /* leave out what opens the assistant's answer */
+    const cdp_variable *more;               /* further variables; they win over all others of their name */
     int n_more;
 } cdp_conversation;
 

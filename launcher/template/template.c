@@ -85,10 +85,11 @@ static void complete_reasoning(tpl_machine *m, tpl_dict *message) {
 static tpl_value value_of(tpl_machine *m, const cdp_variable *v) {
     const char *source = m->source;
     m->source = NULL;
-    const tpl_value value = tpl_parse_json(m, v->json, v->n_json, v->name, v->is_own);
+    const char *what = v->file != NULL ? v->file : v->name;
+    const tpl_value value = tpl_parse_json(m, v->json, v->n_json, what, v->is_own);
     for (size_t i = 0; v->is_messages && i < (value.kind == TPL_LIST ? value.n : 1); i++) {
         if (value.kind != TPL_LIST || value.items[i].kind != TPL_DICT)
-            tpl_fail(m, "%s: expected a list of objects", v->name);
+            tpl_fail(m, "%s: expected a list of objects", what);
         complete_reasoning(m, value.items[i].dict);
     }
     m->source = source;

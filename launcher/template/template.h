@@ -29,7 +29,8 @@ typedef struct cdp_variable {
     const char *name;
     const char *json;
     size_t n_json;
-    bool is_own; /* the model's own words, not data: may become special tokens */
+    const char *file; /* where it was read from, for messages; NULL: they call it by its name */
+    bool is_own;      /* the model's own words, not data: may become special tokens */
     /* A list of messages, which transformers completes before it renders them: the first that is not null of
      * reasoning_content, thinking and reasoning becomes reasoning_content, and thinking where that is not
      * there. */

@@ -78,6 +78,30 @@ static void faults_have_their_codes(void **state) {
         NULL, 66));
 }
 
+/* What is wrong in a file is said with its name. */
+static void a_broken_file_is_named(void **state) {
+    (void)state;
+    static const char *const broken[][2] = {{"[{\"role\":", "byte 9: expected a value"},
+                                            {"{\"role\":1}", "expected a list of objects"}};
+    const char *dir = chat_model("{{ messages }}{{ tools }}");
+    chat_model_file(dir, "good.json", "[]");
+    char from[600], file[600];
+    snprintf(from, sizeof from, "%s/good.json", dir);
+    snprintf(file, sizeof file, "%s/broken.json", dir);
+    for (int i = 0; i < 2; i++) {
+        chat_model_file(dir, "broken.json", broken[i][0]);
+        test_run *r = run((const char *[]){"template", "--model", dir, "--messages", file, NULL}, NULL, 65);
+        if (strstr(r->err, "/broken.json: ") == NULL || strstr(r->err, broken[i][1]) == NULL)
+            fail_msg("%s: %s", broken[i][0], r->err);
+        test_run_close(r);
+    }
+    chat_model_file(dir, "broken.json", broken[0][0]);
+    test_run *r = run((const char *[]){"template", "--model", dir, "--messages", from, "--tools", file, NULL},
+                      NULL, 65);
+    assert_non_null(strstr(r->err, "/broken.json: byte 9"));
+    test_run_close(r);
+}
+
 /* The ids that --json shows of a conversation, as "1,2,3". */
 static char *shown_ids(const char *dir, const char *json) {
     test_run *r =
@@ -172,6 +196,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_command_shows_the_text),
         cmocka_unit_test(faults_have_their_codes),
+        cmocka_unit_test(a_broken_file_is_named),
         cmocka_unit_test(generate_goes_through_the_template),
         cmocka_unit_test(a_template_that_cannot_be_read_is_said),
     };
