@@ -90,8 +90,9 @@ typedef struct cdp_step_view {
 
 /* Scratch that the operations of one step share; sizes from planner/memory.h. Activations are f32 values (on
  * the CPU also when they are rounded). No two overlap: families that run attention and MLP side by side call
- * gate_up before attn_out. */
+ * gate_up before attn_out. Before gate_up, `ffn` is scratch of attend. */
 typedef struct cdp_buffers {
+    int rows;
     float *normed;    /* (rows, hidden) */
     float *qkv;       /* (rows, (n_heads + 2 n_kv_heads) * head_dim); q is left in its first columns */
     float *context;   /* (rows, n_heads * head_dim) */

@@ -98,6 +98,7 @@ static cdp_status open_layer(cdp_stage *stage, cdp_layer *layer, const cdp_model
 static cdp_status open_buffers(cdp_stage *stage, const cdp_model_card *card, const cdp_plan *plan) {
     const cdp_scratch_bytes bytes = cdp_scratch(card, &plan->run, false);
     cdp_buffers *b = &stage->buffers;
+    b->rows = cdp_step_rows(&plan->run);
     b->max_blocks = (int)cdp_blocks_per_sequence(&plan->run);
     CDP_TRY(cdp_device_alloc(stage->device, (void **)&b->normed, bytes.normed));
     CDP_TRY(cdp_device_alloc(stage->device, (void **)&b->qkv, bytes.qkv));

@@ -14,18 +14,16 @@
  * becomes two bf16, upper and lower part: one alone would lose more than the rounding of the result. Each
  * part has sums of its own, which are added at the end.
  *
- * Keys are taken in groups of 64 that begin at multiples of 64, in ascending order, with a running maximum
- * and sum as in attention.h. A key that a query does not see adds 0 to its sums, so the company in the lanes
- * never shows.
+ * Positions are taken in groups and groups are merged as in attention.h. A key that a query does not see adds
+ * 0 to its sums, so the company in the lanes never shows.
  */
 #pragma once
 
-#include "kernels/cpu/attention.h"
+#include "kernels/cpu/attention_items.h"
 #include "kernels/cpu/tiles.h"
 
 enum {
-    GROUP_BLOCKS = 4,
-    GROUP_KEYS = GROUP_BLOCKS * CDP_BLOCK_TOKENS,
+    SCORE_BLOCKS = 4, /* a tile of sums each */
     LANES = TILE_SIDE,
     PAIRS = CDP_BLOCK_TOKENS / 2, /* rows of a B tile: 16 keys, or 16 of head_dim */
     MOST_HEAD_DIM = 256,
@@ -36,19 +34,20 @@ typedef struct query_lanes {
     int n;                   /* queries; the other lanes repeat the first one's range */
     int begin, last;         /* positions that any of them sees */
     int all_begin, all_last; /* that all of them see */
-    float *out[LANES];
-    int32_t first[LANES], position[LANES]; /* each one's range */
-    float best[LANES], total[LANES], keep[LANES];
-    tile_row q[MOST_HEAD_DIM / 2]; /* pairs */
-    float sums[2][MOST_HEAD_DIM][LANES];
+    const query *queries;
+    int32_t first[LANES], position[LANES];                     /* each one's range */
+    float best[LANES], total[LANES], keep[LANES], gain[LANES]; /* M, L and how the group goes into O */
+    tile_row q[MOST_HEAD_DIM / 2];                             /* pairs */
+    float sums[2][MOST_HEAD_DIM][LANES]; /* o by the upper and by the lower parts of p */
+    float out[MOST_HEAD_DIM][LANES];     /* O */
 } query_lanes;
 
 /* The blocks of a group that any lane sees. */
 typedef struct key_group {
     int n_blocks, position; /* of the first key */
     const uint16_t *keys[GROUP_BLOCKS], *values[GROUP_BLOCKS];
-    float scores[GROUP_KEYS][LANES];
-    tile_row p[2][GROUP_KEYS / 2];
+    float scores[GROUP_TOKENS][LANES];
+    tile_row p[2][GROUP_TOKENS / 2];
     uint16_t edges[GROUP_BLOCKS][MOST_HEAD_DIM][CDP_BLOCK_TOKENS];
 } key_group;
 
@@ -58,19 +57,17 @@ SIMD vi v_int(int32_t x) {
 
 static void lanes_begin(query_lanes *l, const query *queries, int n, const cdp_shape *s) {
     l->n = n;
+    l->queries = queries;
     l->begin = l->all_begin = queries[0].first;
     l->last = l->all_last = queries[0].position;
     for (int i = 0; i < LANES; i++) {
         const query *one = &queries[i < n ? i : 0];
-        l->out[i] = one->out;
         l->first[i] = one->first;
         l->position[i] = one->position;
         l->begin = one->first < l->begin ? one->first : l->begin;
         l->last = one->position > l->last ? one->position : l->last;
         l->all_begin = one->first > l->all_begin ? one->first : l->all_begin;
         l->all_last = one->position < l->all_last ? one->position : l->all_last;
-        l->best[i] = -INFINITY;
-        l->total[i] = 0.0f;
     }
     for (int d = 0; d < s->head_dim; d += TILE_K) {
         tile_row pairs[LANES] = {0};
@@ -79,8 +76,15 @@ static void lanes_begin(query_lanes *l, const query *queries, int n, const cdp_s
         transpose(pairs);
         memcpy(&l->q[d / 2], pairs, sizeof pairs);
     }
-    memset(l->sums[0], 0, (size_t)s->head_dim * sizeof l->sums[0][0]);
-    memset(l->sums[1], 0, (size_t)s->head_dim * sizeof l->sums[1][0]);
+}
+
+/* No group is merged. */
+static void lanes_clear(query_lanes *l, int head_dim) {
+    for (int i = 0; i < LANES; i++) {
+        l->best[i] = -INFINITY;
+        l->total[i] = 0.0f;
+    }
+    memset(l->out, 0, (size_t)head_dim * sizeof l->out[0]);
 }
 
 /* A block's values, 0 at the positions that no lane sees: what lies there may be anything, and the unit would
@@ -98,11 +102,11 @@ static const uint16_t *seen_values(uint16_t (*edge)[CDP_BLOCK_TOKENS], const uin
     return edge[0];
 }
 
-/* The group in which block `first` lies, from that block on. */
+/* The blocks of a group that any lane sees. */
 static void group_begin(key_group *g, const attend_args *a, const query_lanes *l, int kv_head,
-                        const int32_t *table, int first) {
-    const int end = (first / GROUP_BLOCKS + 1) * GROUP_BLOCKS, last = l->last / CDP_BLOCK_TOKENS;
-    g->n_blocks = (end <= last ? end : last + 1) - first;
+                        const int32_t *table, int group) {
+    const int first = int_max(group * GROUP_BLOCKS, l->begin / CDP_BLOCK_TOKENS);
+    g->n_blocks = int_min((group + 1) * GROUP_BLOCKS, l->last / CDP_BLOCK_TOKENS + 1) - first;
     g->position = first * CDP_BLOCK_TOKENS;
     for (int i = 0; i < GROUP_BLOCKS; i++) {
         const int block = first + (i < g->n_blocks ? i : 0); /* the others' scores are not looked at */
@@ -113,7 +117,10 @@ static void group_begin(key_group *g, const attend_args *a, const query_lanes *l
     }
 }
 
-static void group_scores(key_group *g, const query_lanes *l, int head_dim) {
+/* Scores of SCORE_BLOCKS blocks from block i of the group on. */
+static void block_scores(key_group *g, int i, const query_lanes *l, int head_dim) {
+    float(*scores)[LANES] = g->scores + i * CDP_BLOCK_TOKENS;
+    const uint16_t *const *keys = g->keys + i;
     const size_t stride = (size_t)head_dim * sizeof(uint16_t);
     tile_zero(0);
     tile_zero(1);
@@ -121,19 +128,19 @@ static void group_scores(key_group *g, const query_lanes *l, int head_dim) {
     tile_zero(3);
     for (int d = 0; d < head_dim; d += TILE_SIDE) {
         tile_load(6, &l->q[d / 2], TILE_BYTES);
-        tile_load(4, g->keys[0] + d, stride);
-        tile_load(5, g->keys[1] + d, stride);
+        tile_load(4, keys[0] + d, stride);
+        tile_load(5, keys[1] + d, stride);
         tile_dot(0, 4, 6);
         tile_dot(1, 5, 6);
-        tile_load(4, g->keys[2] + d, stride);
-        tile_load(5, g->keys[3] + d, stride);
+        tile_load(4, keys[2] + d, stride);
+        tile_load(5, keys[3] + d, stride);
         tile_dot(2, 4, 6);
         tile_dot(3, 5, 6);
     }
-    tile_store(0, g->scores[0 * CDP_BLOCK_TOKENS], TILE_BYTES);
-    tile_store(1, g->scores[1 * CDP_BLOCK_TOKENS], TILE_BYTES);
-    tile_store(2, g->scores[2 * CDP_BLOCK_TOKENS], TILE_BYTES);
-    tile_store(3, g->scores[3 * CDP_BLOCK_TOKENS], TILE_BYTES);
+    tile_store(0, scores[0 * CDP_BLOCK_TOKENS], TILE_BYTES);
+    tile_store(1, scores[1 * CDP_BLOCK_TOKENS], TILE_BYTES);
+    tile_store(2, scores[2 * CDP_BLOCK_TOKENS], TILE_BYTES);
+    tile_store(3, scores[3 * CDP_BLOCK_TOKENS], TILE_BYTES);
 }
 
 /* The largest of `best` and a block's scores of VF lanes, which are scaled, and -infinity where the lane does
@@ -180,38 +187,30 @@ SIMD vf key_weight(const key_group *g, int key, int lane, vf best) {
     return v_select(score == -INFINITY, v_set(0.0f), v_exp(score - best));
 }
 
-/* Scores become p. m and l move on, and keep = e^(m - m'), which is 1 where m stays. */
-SIMD void group_weights(key_group *g, query_lanes *l, int lane, float scale) {
-    const vf before = v_load(l->best + lane), best = largest_score(g, l, lane, before, scale);
-    const vf keep = v_exp(before - best);
+/* Scores become p, and M and L take in the group's m and l: query_merge for all lanes. */
+static void lanes_weights(key_group *g, query_lanes *l, int lane, float scale) {
+    const vf before = v_load(l->best + lane), nothing = v_set(-INFINITY);
+    const vf best = largest_score(g, l, lane, nothing, scale), after = v_max(before, best);
     vf sum = v_set(0.0f);
     for (int pair = 0; pair < g->n_blocks * PAIRS; pair++) {
         const vf even = key_weight(g, 2 * pair, lane, best), odd = key_weight(g, 2 * pair + 1, lane, best);
         sum = (sum + even) + odd;
         store_pair(g, pair, lane, even, odd);
     }
-    v_store(l->best + lane, best);
+    const vf keep = v_select(before == nothing, v_set(0.0f), v_exp(before - after)),
+             gain = v_exp(best - after);
+    v_store(l->best + lane, after);
     v_store(l->keep + lane, keep);
-    v_store(l->total + lane, v_load(l->total + lane) * keep + sum);
+    v_store(l->gain + lane, gain);
+    v_store(l->total + lane, v_load(l->total + lane) * keep + sum * gain);
 }
 
-/* All sums times keep; most groups leave all of them as they are. */
-static void scale_sums(query_lanes *l, int head_dim) {
-    static const float ones[LANES] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
-    if (memcmp(l->keep, ones, sizeof ones) == 0)
-        return;
-    for (int part = 0; part < 2; part++)
-        for (int d = 0; d < head_dim; d++)
-            for (int lane = 0; lane < LANES; lane += VF)
-                v_store(l->sums[part][d] + lane, v_load(l->sums[part][d] + lane) * v_load(l->keep + lane));
-}
-
-static void group_values(const key_group *g, query_lanes *l, int head_dim) {
+static void lanes_values(const key_group *g, query_lanes *l, int head_dim) {
     for (int d = 0; d < head_dim; d += TILE_K) {
-        tile_load(0, l->sums[0][d], TILE_BYTES);
-        tile_load(1, l->sums[0][d + TILE_SIDE], TILE_BYTES);
-        tile_load(2, l->sums[1][d], TILE_BYTES);
-        tile_load(3, l->sums[1][d + TILE_SIDE], TILE_BYTES);
+        tile_zero(0);
+        tile_zero(1);
+        tile_zero(2);
+        tile_zero(3);
         for (int i = 0; i < g->n_blocks; i++) {
             const uint16_t *values = g->values[i] + d * CDP_BLOCK_TOKENS;
             tile_load(4, values, CDP_BLOCK_TOKENS * sizeof *values);
@@ -230,56 +229,94 @@ static void group_values(const key_group *g, query_lanes *l, int head_dim) {
     }
 }
 
-static void lanes_end(const query_lanes *l, int head_dim) {
-    for (int d = 0; d < head_dim; d += TILE_SIDE) {
-        tile_row r[TILE_SIDE];
-        for (int i = 0; i < TILE_SIDE; i++)
-            for (int lane = 0; lane < LANES; lane += VF) {
-                const vf sum = v_load(l->sums[0][d + i] + lane) + v_load(l->sums[1][d + i] + lane);
-                v_store((float *)&r[i] + lane, v_round_bf16(sum / v_load(l->total + lane)));
-            }
-        transpose(r);
-        for (int i = 0; i < l->n; i++)
-            memcpy(l->out[i] + d, &r[i], sizeof r[i]);
-    }
-}
-
-/* Up to 16 queries of one sequence and one kv head. */
-static void attend_lanes(const attend_args *a, const query *queries, int n, int kv_head,
-                         const int32_t *table) {
-    const int head_dim = a->shape->head_dim;
-    query_lanes l;
-    key_group g;
-    lanes_begin(&l, queries, n, a->shape);
-    for (int block = l.begin / CDP_BLOCK_TOKENS; block <= l.last / CDP_BLOCK_TOKENS; block += g.n_blocks) {
-        group_begin(&g, a, &l, kv_head, table, block);
-        group_scores(&g, &l, head_dim);
-        for (int lane = 0; lane < LANES; lane += VF)
-            group_weights(&g, &l, lane, a->shape->attn_scale);
-        scale_sums(&l, head_dim);
-        group_values(&g, &l, head_dim);
-    }
-    lanes_end(&l, head_dim);
-}
-
-/* The queries of rows [row, row + n_rows), which are one sequence's, for one kv head. */
-static void attend_rows_by_tiles(const attend_args *a, int row, int n_rows, int kv_head) {
-    const int group = a->shape->n_heads / a->shape->n_kv_heads;
-    query queries[LANES];
-    for (int next = 0, n = 0; next < n_rows * group; next++) {
-        queries[n++] = query_at(a, row + next / group, kv_head * group + next % group);
-        if (n == LANES || next + 1 == n_rows * group) {
-            attend_lanes(a, queries, n, kv_head, table_of(a, row));
-            n = 0;
+static void lanes_merge(query_lanes *l, int head_dim) {
+    for (int lane = 0; lane < LANES; lane += VF) {
+        const vf keep = v_load(l->keep + lane), gain = v_load(l->gain + lane);
+        for (int d = 0; d < head_dim; d++) {
+            const vf part = v_load(l->sums[0][d] + lane) + v_load(l->sums[1][d] + lane);
+            v_store(l->out[d] + lane, v_fma(part, gain, v_load(l->out[d] + lane) * keep));
         }
     }
 }
 
+/* O of the lanes to each one's array; the context is O / L, rounded. */
+static void lanes_store(const query_lanes *l, float *const *to, const bool is_context, int head_dim) {
+    for (int d = 0; d < head_dim; d += TILE_SIDE) {
+        tile_row r[TILE_SIDE];
+        for (int i = 0; i < TILE_SIDE; i++)
+            for (int lane = 0; lane < LANES; lane += VF) {
+                const vf out = v_load(l->out[d + i] + lane);
+                v_store((float *)&r[i] + lane,
+                        is_context ? v_round_bf16(out / v_load(l->total + lane)) : out);
+            }
+        transpose(r);
+        for (int i = 0; i < l->n; i++)
+            memcpy(to[i] + d, &r[i], sizeof r[i]);
+    }
+}
+
+static void attend_lanes_group(const attend_args *a, query_lanes *l, int kv_head, const int32_t *table,
+                               int group) {
+    const int head_dim = a->shape->head_dim;
+    key_group g;
+    group_begin(&g, a, l, kv_head, table, group);
+    for (int i = 0; i < g.n_blocks; i += SCORE_BLOCKS)
+        block_scores(&g, i, l, head_dim);
+    for (int lane = 0; lane < LANES; lane += VF)
+        lanes_weights(&g, l, lane, a->shape->attn_scale);
+    lanes_values(&g, l, head_dim);
+    lanes_merge(l, head_dim);
+}
+
+/* The lanes' M, L and O of one group to scratch. */
+static void lanes_part(const cut_args *c, const query_lanes *l, int group) {
+    float *to[LANES];
+    for (int i = 0; i < l->n; i++) {
+        float *part = part_at(c, &l->queries[i], group);
+        part[0] = l->best[i];
+        part[1] = l->total[i];
+        to[i] = part + PART_HEAD;
+    }
+    lanes_store(l, to, false, c->attend->shape->head_dim);
+}
+
+/* Up to 16 queries of one kv head. */
+static void attend_lanes(const cut_args *c, const piece *p, const query *queries, int n, int kv_head) {
+    const attend_args *a = c->attend;
+    const int32_t *table = a->buf.tables + (size_t)p->slot * (size_t)a->buf.max_blocks;
+    query_lanes l;
+    lanes_begin(&l, queries, n, a->shape);
+    lanes_clear(&l, a->shape->head_dim);
+    const int end = int_min(p->group_end, l.last / GROUP_TOKENS + 1);
+    for (int group = int_max(p->group, l.begin / GROUP_TOKENS); group < end; group++) {
+        attend_lanes_group(a, &l, kv_head, table, group);
+        if (c->cut.is_split) {
+            lanes_part(c, &l, group);
+            lanes_clear(&l, a->shape->head_dim);
+        }
+    }
+    if (c->cut.is_split)
+        return;
+    float *to[LANES];
+    for (int i = 0; i < n; i++)
+        to[i] = queries[i].out;
+    lanes_store(&l, to, true, a->shape->head_dim);
+}
+
+static void attend_piece_by_tiles(const cut_args *c, const piece *p) {
+    const int of_head = heads_of_group(c->attend);
+    query queries[LANES];
+    for (int head = p->head; head < p->head_end; head++)
+        for (int i = p->begin, n; i < p->end; i += n) {
+            for (n = 0; n < LANES && i + n < p->end; n++)
+                queries[n] = query_at(c->attend, (i + n) / of_head, head * of_head + (i + n) % of_head);
+            attend_lanes(c, p, queries, n, head);
+        }
+}
+
 static void attend_tiles_job(const void *args, const cdp_turn *turn) {
-    const attend_args *a = args;
-    const int group = a->shape->n_heads / a->shape->n_kv_heads;
     tiles_begin(PAIRS);
-    attend_items(a, turn, group < LANES ? LANES / group : 1, attend_rows_by_tiles);
+    attend_pieces(args, turn, attend_piece_by_tiles);
     tiles_end();
 }
 

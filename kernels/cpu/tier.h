@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "kernels/cpu/attention.h"
+#include "kernels/cpu/attention_items.h"
 #include "kernels/cpu/peak.h"
 #include "kernels/cpu/product.h"
 #if defined(TIER_HAS_TILES)
@@ -176,9 +176,9 @@ static cdp_status attend(cdp_device *device, const cdp_shape *shape, const cdp_l
     const attend_args args = {shape, layer->kv, layer->window, *step, *buffers};
 #if defined(TIER_HAS_TILES)
     if (attends_by_tiles(shape))
-        return cdp_cpu_submit(device, attend_tiles_job, &args, sizeof args);
+        return submit_attention(device, attend_tiles_job, &args);
 #endif
-    return cdp_cpu_submit(device, attend_job, &args, sizeof args);
+    return submit_attention(device, attend_job, &args);
 }
 
 static cdp_status attn_out(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,

@@ -108,7 +108,8 @@ static void make_buffers(bench_model *m) {
     const bench_shape *s = m->s;
     const size_t width = (size_t)((s->n_heads + 2 * s->n_kv_heads) * s->head_dim), slots = MOST_BATCH + 1;
     const int max_blocks = CTX / CDP_BLOCK_TOKENS;
-    m->buffers = (cdp_buffers){.normed = take(m, ROWS * (size_t)s->hidden * 4),
+    m->buffers = (cdp_buffers){.rows = ROWS,
+                               .normed = take(m, ROWS * (size_t)s->hidden * 4),
                                .qkv = take(m, ROWS * width * 4),
                                .context = take(m, ROWS * (size_t)(s->n_heads * s->head_dim) * 4),
                                .ffn = take(m, ROWS * 2 * (size_t)s->ffn * 4),

@@ -133,7 +133,8 @@ static void open_buffers(layer_case *c) {
     const size_t width = (size_t)((s->n_heads + 2 * s->n_kv_heads) * s->head_dim), rows = MAX_ROWS;
     const size_t q = (size_t)(s->n_heads * s->head_dim), hidden = (size_t)s->hidden;
     const size_t ffn = (size_t)s->ffn, vocab = (size_t)s->vocab;
-    c->buf = (cdp_buffers){.normed = grab(c, rows * hidden * 4),
+    c->buf = (cdp_buffers){.rows = (int)rows,
+                           .normed = grab(c, rows * hidden * 4),
                            .qkv = grab(c, rows * width * 4),
                            .context = grab(c, rows * q * 4),
                            .ffn = grab(c, rows * 2 * ffn * 4),

@@ -11,7 +11,7 @@
 
 #include "kernels/ops.h"
 
-enum { TEST_LAYER_SLOTS = 3, TEST_LAYER_BLOCKS = 8, TEST_LAYER_ROWS = 96, TEST_LAYER_COLLECTED = 72 };
+enum { TEST_LAYER_SLOTS = 3, TEST_LAYER_BLOCKS = 20, TEST_LAYER_ROWS = 96, TEST_LAYER_COLLECTED = 72 };
 
 typedef struct layer_spec {
     const char *name;
