@@ -7,7 +7,7 @@
 #include "kernels/log.h"
 #include "launcher/visible.h"
 
-enum { CHUNK_CPU = 128, CHUNK_CPU_ALONE = 256, CHUNK_GPU = 512 };
+enum { CHUNK_CPU = 128, CHUNK_GPU = 512 };
 
 /* What every rank brings, to know the ranks of its host. */
 typedef struct neighbour {
@@ -55,12 +55,8 @@ done:
     return st;
 }
 
-int cdp_place_chunk(const cdp_options *options, cdp_device_kind kind, int n_ranks) {
-    if (options->chunk > 0)
-        return options->chunk;
-    if (kind == CDP_DEVICE_CUDA)
-        return CHUNK_GPU;
-    return n_ranks > 1 ? CHUNK_CPU : CHUNK_CPU_ALONE;
+int cdp_place_chunk(const cdp_options *options, cdp_device_kind kind) {
+    return options->chunk > 0 ? options->chunk : kind == CDP_DEVICE_CUDA ? CHUNK_GPU : CHUNK_CPU;
 }
 
 cdp_status cdp_place_tier(cdp_cpu_tier *out, const cdp_options *options) {

@@ -53,11 +53,9 @@ cdp_status cdp_place_cores(cdp_core_share *out, const cdp_options *options, cdp_
 /* --cpu-tier, or the best of this processor; CDP_UNAVAILABLE when the processor lacks it. */
 cdp_status cdp_place_tier(cdp_cpu_tier *out, const cdp_options *options);
 
-/* Prompt tokens of a step where --chunk does not say: on a GPU enough rows for its matrix units. On the CPU,
- * whose bits do not depend on it, one rank takes so many that the weights, read once for all of them, come
- * faster than they are used: 128 rows keep a matrix unit about as long as memory takes. Several ranks take
- * fewer, so that the later ones soon have work. */
-int cdp_place_chunk(const cdp_options *options, cdp_device_kind kind, int n_ranks);
+/* Prompt tokens of a step where --chunk does not say: on the CPU some 50 MB of scratch at 8 B, on a GPU
+ * enough rows for its matrix units; long enough that weights are read once for many rows. */
+int cdp_place_chunk(const cdp_options *options, cdp_device_kind kind);
 
 /* Processes to start for --num-gpus outside mpirun: all visible GPUs, or N of them; 0 when it was not given.
  * CDP_UNAVAILABLE when there are not so many. */

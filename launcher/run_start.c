@@ -129,7 +129,7 @@ static cdp_status make_plan(cdp_run *run, const cdp_place *places, int n_tokens,
                                    .kv_dtype = dtype_of(o->kv_dtype, dtype),
                                    .ctx = o->ctx > 0 ? o->ctx : n_tokens,
                                    .max_batch = job->max_batch > 0 ? job->max_batch : 1,
-                                   .chunk = cdp_place_chunk(o, run->choice.kind, run->size),
+                                   .chunk = cdp_place_chunk(o, run->choice.kind),
                                    .n_ranks = run->size,
                                    .n_taps = run->n_taps,
                                    .on_gpu = run->choice.kind == CDP_DEVICE_CUDA};

@@ -78,7 +78,7 @@ static cdp_status fill_request(cdp_plan_request *request, const cdp_options *o, 
                                    .max_batch = o->max_batch == CDP_OPTION_MAX ? 0
                                                 : o->max_batch > 0             ? o->max_batch
                                                                                : 1,
-                                   .chunk = cdp_place_chunk(o, kind, request->n_places),
+                                   .chunk = cdp_place_chunk(o, kind),
                                    .n_ranks = request->n_places,
                                    .n_taps = decoding.n_taps,
                                    .on_gpu = kind == CDP_DEVICE_CUDA};

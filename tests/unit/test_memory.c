@@ -8,7 +8,6 @@
 
 #include <cmocka.h>
 
-#include "launcher/place.h"
 #include "tests/unit/cards.h"
 
 static cdp_model_card *card_of(int shape) {
@@ -106,18 +105,6 @@ static void test_run_numbers(void **state) {
     assert_int_equal(cdp_hidden_dtype(&run), CDP_F32);
     run.dtype = CDP_F32;
     assert_int_equal(cdp_hidden_dtype(&run), CDP_F32);
-}
-
-/* Rows of every buffer where --chunk is not given. */
-static void test_chunk(void **state) {
-    (void)state;
-    cdp_options options = {0};
-    assert_int_equal(cdp_place_chunk(&options, CDP_DEVICE_CPU, 1), 256);
-    assert_int_equal(cdp_place_chunk(&options, CDP_DEVICE_CPU, 2), 128);
-    assert_int_equal(cdp_place_chunk(&options, CDP_DEVICE_CUDA, 1), 512);
-    assert_int_equal(cdp_place_chunk(&options, CDP_DEVICE_CUDA, 4), 512);
-    options.chunk = 7;
-    assert_int_equal(cdp_place_chunk(&options, CDP_DEVICE_CPU, 1), 7);
 }
 
 static void test_scratch_buffers(void **state) {
@@ -245,7 +232,6 @@ int main(void) {
         cmocka_unit_test(test_fused_matrices_weigh_the_same),
         cmocka_unit_test(test_optional_tensors),
         cmocka_unit_test(test_run_numbers),
-        cmocka_unit_test(test_chunk),
         cmocka_unit_test(test_scratch_buffers),
         cmocka_unit_test(test_taps_are_counted),
         cmocka_unit_test(test_stage_adds_up),
