@@ -23,8 +23,9 @@
  * A GPU rounds gate and up of prompts as well (kernels/cuda/ops.c).
  * Keys and values are rounded to the KV dtype as they are stored. Logits are f32.
  *
- * Sums. A row's bits depend on that row alone: k of a product is summed in one order, keys are taken block by
- * block in ascending position, whatever other rows, chunks, threads or ranks there are.
+ * Sums. A row's bits depend on that row alone: k of a product is summed in one order, keys are taken in
+ * groups that begin at fixed positions, in ascending order, whatever other rows, chunks, threads or ranks
+ * there are.
  */
 #pragma once
 
@@ -92,7 +93,7 @@ typedef struct cdp_step_view {
  * the CPU also when they are rounded). No two overlap: families that run attention and MLP side by side call
  * gate_up before attn_out. Before gate_up, `ffn` is scratch of attend. */
 typedef struct cdp_buffers {
-    int rows;
+    int rows;         /* of normed to rope */
     float *normed;    /* (rows, hidden) */
     float *qkv;       /* (rows, (n_heads + 2 n_kv_heads) * head_dim); q is left in its first columns */
     float *context;   /* (rows, n_heads * head_dim) */

@@ -26,7 +26,7 @@ enum {
 /* How a step is cut. The queries of a kv head are counted row after row: query i is head i % group of row
  * i / group. The groups are those that any row sees. */
 typedef struct attend_cut {
-    int queries, heads; /* of an item; heads and groups may become less where workers would be idle */
+    int queries, heads; /* of an item, at most */
     int first_group, n_groups;
     bool is_split;
 } attend_cut;
@@ -200,32 +200,56 @@ SIMD void attend_item(const cut_args *c, piece item, attend_piece_fn attend) {
     }
 }
 
+/* The sizes of an item and the numbers of parts that they make. */
+typedef struct deal {
+    int queries, heads, groups;
+    int n_query_parts, n_head_parts, n_group_parts;
+} deal;
+
+static int count_queries(const cut_args *c) {
+    return c->attend->step.n_rows * heads_of_group(c->attend);
+}
+
+/* Items as large as the cut lets them be, and less where workers would be idle: first of fewer groups, where
+ * the step is split, then of fewer heads, then of fewer queries, whole rows if that will do. */
+static deal deal_out(const cut_args *c, int n_workers) {
+    const int n_queries = count_queries(c), of_head = heads_of_group(c->attend);
+    const int n_heads = c->attend->shape->n_kv_heads, n_groups = c->cut.n_groups;
+    const int wanted = ITEMS_PER_WORKER * n_workers;
+    deal d = {.queries = c->cut.queries, .heads = c->cut.heads, .groups = n_groups};
+    int n_others = ceil_div(n_queries, d.queries) * ceil_div(n_heads, d.heads);
+    if (c->cut.is_split)
+        d.groups = int_min(int_max(1, n_others * n_groups / wanted), n_groups);
+    d.n_group_parts = ceil_div(n_groups, d.groups);
+    n_others = ceil_div(n_queries, d.queries) * d.n_group_parts;
+    d.heads = int_min(int_max(1, n_others * n_heads / wanted), d.heads);
+    d.n_head_parts = ceil_div(n_heads, d.heads);
+    n_others = d.n_head_parts * d.n_group_parts;
+    const int few = int_max(QUERIES, n_others * n_queries / wanted);
+    d.queries = int_min(few > of_head ? few / of_head * of_head : few, d.queries);
+    d.n_query_parts = ceil_div(n_queries, d.queries);
+    return d;
+}
+
+static piece piece_of(const cut_args *c, const deal *d, int item) {
+    const int begin = item / (d->n_head_parts * d->n_group_parts) * d->queries;
+    const int head = item / d->n_group_parts % d->n_head_parts * d->heads;
+    const int group = c->cut.first_group + item % d->n_group_parts * d->groups;
+    return (piece){.begin = begin,
+                   .end = int_min(begin + d->queries, count_queries(c)),
+                   .head = head,
+                   .head_end = int_min(head + d->heads, c->attend->shape->n_kv_heads),
+                   .group = group,
+                   .group_end = int_min(group + d->groups, c->cut.first_group + c->cut.n_groups)};
+}
+
 /* All items of the step. */
 SIMD void attend_pieces(const void *args, const cdp_turn *turn, attend_piece_fn attend) {
-    const cut_args cut = {args, cut_step(args)}, *c = &cut;
-    const int n_queries = c->attend->step.n_rows * heads_of_group(c->attend);
-    const int n_heads = c->attend->shape->n_kv_heads, n_groups = c->cut.n_groups;
-    const int n_query_parts = ceil_div(n_queries, c->cut.queries),
-              wanted = ITEMS_PER_WORKER * turn->n_workers;
-    int heads = c->cut.heads, groups = n_groups;
-    if (c->cut.is_split)
-        groups = int_min(int_max(1, n_query_parts * ceil_div(n_heads, heads) * n_groups / wanted), n_groups);
-    const int n_group_parts = ceil_div(n_groups, groups);
-    heads = int_min(int_max(1, n_query_parts * n_group_parts * n_heads / wanted), heads);
-    const int n_head_parts = ceil_div(n_heads, heads);
+    const cut_args cut = {args, cut_step(args)};
+    const deal d = deal_out(&cut, turn->n_workers);
     int item, taken;
-    while (cdp_turn_take(turn, n_query_parts * n_head_parts * n_group_parts, 1, &item, &taken)) {
-        const int begin = item / (n_head_parts * n_group_parts) * c->cut.queries;
-        const int head = item / n_group_parts % n_head_parts * heads;
-        const int group = c->cut.first_group + item % n_group_parts * groups;
-        const piece p = {.begin = begin,
-                         .end = int_min(begin + c->cut.queries, n_queries),
-                         .head = head,
-                         .head_end = int_min(head + heads, n_heads),
-                         .group = group,
-                         .group_end = int_min(group + groups, c->cut.first_group + n_groups)};
-        attend_item(c, p, attend);
-    }
+    while (cdp_turn_take(turn, d.n_query_parts * d.n_head_parts * d.n_group_parts, 1, &item, &taken))
+        attend_item(&cut, piece_of(&cut, &d, item), attend);
 }
 
 static void attend_job(const void *args, const cdp_turn *turn) {
