@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launcher/batch/raw.h"
 #include "launcher/options/table.h"
 #include "planner/json.h"
+#include "planner/json_members.h"
 
 static const cdp_json_limits limits = {CDP_MAX_LINE_BYTES, 4 << 20, 64, false, CDP_BAD_DATA};
 
@@ -116,26 +116,9 @@ static cdp_status take_id(cdp_line *line, const cJSON *item) {
     return CDP_OK;
 }
 
-/* What the tree's doubles cannot hold: the digits of a long seed, and the numbers in a conversation. */
-static cdp_status keep_raw(cdp_line *line, const char *text, size_t n) {
-    const char *object = text, *value;
-    size_t n_object = n, n_value;
-    if (line->form != CDP_LINE_OWN && !cdp_raw_member(text, n, "body", &object, &n_object))
-        return CDP_OK;
-    if (cdp_raw_member(object, n_object, "seed", &value, &n_value) && n_value < sizeof line->seed &&
-        strspn(value, "0123456789") >= n_value)
-        snprintf(line->seed, sizeof line->seed, "%.*s", (int)n_value, value);
-    if (!cdp_raw_member(object, n_object, "messages", &value, &n_value))
-        return CDP_OK;
-    line->messages_text = strndup(value, n_value);
-    return line->messages_text != NULL
-               ? CDP_OK
-               : cdp_fail(CDP_SYSTEM, "no memory for the messages of line %u", line->number);
-}
-
 cdp_status cdp_line_identify(cdp_line *out, const char *text, size_t n, uint32_t number) {
     char name[24];
-    *out = (cdp_line){.number = number};
+    *out = (cdp_line){.number = number, .text = text, .n_text = n};
     snprintf(name, sizeof name, "line %u", number);
     CDP_TRY(cdp_json_parse(&out->tree, name, text, n, &limits));
     if (!cJSON_IsObject(out->tree))
@@ -149,7 +132,6 @@ cdp_status cdp_line_identify(cdp_line *out, const char *text, size_t n, uint32_t
         out->form = cJSON_IsString(url) && strcmp(url->valuestring, "/v1/completions") == 0
                         ? CDP_LINE_COMPLETION
                         : CDP_LINE_CHAT;
-    CDP_TRY(keep_raw(out, text, n));
     return take_id(out, is_openai ? id : cdp_json_get(out->tree, "id"));
 }
 
@@ -311,11 +293,28 @@ static cdp_status open_body(cdp_line *line, const cJSON **body_out) {
     return CDP_OK;
 }
 
+/* What the tree's doubles cannot hold: the digits of a long seed, and the numbers in a conversation. */
+static cdp_status keep_written(cdp_line *line) {
+    cdp_json_member object = {.value = line->text, .n_value = line->n_text}, found;
+    if (line->form != CDP_LINE_OWN && !cdp_json_find_member(&object, line->text, line->n_text, "body"))
+        return CDP_OK;
+    if (cdp_json_find_member(&found, object.value, object.n_value, "seed") &&
+        found.n_value < sizeof line->seed && strspn(found.value, "0123456789") >= found.n_value)
+        snprintf(line->seed, sizeof line->seed, "%.*s", (int)found.n_value, found.value);
+    if (!cdp_json_find_member(&found, object.value, object.n_value, "messages"))
+        return CDP_OK;
+    line->messages_text = strndup(found.value, found.n_value);
+    return line->messages_text != NULL
+               ? CDP_OK
+               : cdp_fail(CDP_SYSTEM, "no memory for the messages of line %u", line->number);
+}
+
 cdp_status cdp_line_read(cdp_line *line, const cdp_options *options) {
     const cJSON *object = line->tree;
     line->options = *options;
     if (line->form != CDP_LINE_OWN)
         CDP_TRY(open_body(line, &object));
+    CDP_TRY(keep_written(line));
     cdp_status st = take_members(line, object);
     settle_logprobs(line, object);
     if (st == CDP_OK)

@@ -28,6 +28,8 @@ typedef enum cdp_line_form {
 /* Texts and nodes point into the tree. */
 typedef struct cdp_line {
     cJSON *tree;
+    const char *text; /* the line, which is the caller's */
+    size_t n_text;
     cdp_line_form form;
     uint32_t number;         /* of the line, from 1 */
     const char *id;          /* NULL: none could be read */
@@ -45,7 +47,7 @@ typedef struct cdp_line {
 } cdp_line;
 
 /* Parse n bytes and find the id. CDP_BAD_DATA "line 7: ..." for what is no JSON object or has no usable id
- * (then out->id is NULL). The caller closes *out in every case. */
+ * (then out->id is NULL). The caller closes *out in every case. The text must stay until the line is read. */
 cdp_status cdp_line_identify(cdp_line *out, const char *text, size_t n, uint32_t number);
 
 /* What it asks for, over the options of the run. CDP_BAD_DATA "line 7: ..." */

@@ -3,28 +3,7 @@
 #include <string.h>
 
 #include "launcher/template/print.h"
-
-/* Where the value that begins at `at` of valid JSON ends. */
-static size_t value_end(const char *json, size_t n, size_t at) {
-    int depth = 0;
-    bool is_inside = false;
-    for (; at < n; at++) {
-        const char c = json[at];
-        if (is_inside) {
-            at += c == '\\';
-            is_inside = c != '"';
-        } else if (c == '"') {
-            is_inside = true;
-        } else if (c == '{' || c == '[') {
-            depth++;
-        } else if (depth == 0 && (c == ',' || c == '}' || c == ']')) {
-            break;
-        } else if (c == '}' || c == ']') {
-            depth--;
-        }
-    }
-    return at;
-}
+#include "planner/json_members.h"
 
 static cdp_status add(cdp_variables *out, tpl_value name, const char *json, size_t n_json) {
     cdp_variable *more = realloc(out->data, ((size_t)out->n + 1) * sizeof *more);
@@ -39,23 +18,14 @@ static cdp_status add(cdp_variables *out, tpl_value name, const char *json, size
     return CDP_OK;
 }
 
-/* The text of each value lies between the colon behind its key and the next comma. Of two members of one name
- * the last one counts. */
+/* Of two members of one name the last one counts. */
 static cdp_status split(cdp_variables *out, tpl_machine *m, const char *json, size_t n) {
-    size_t at = (size_t)(strchr(json, '{') - json) + 1;
-    for (;;) {
-        const char *key = memchr(json + at, '"', n - at);
-        if (key == NULL)
-            return CDP_OK;
-        const size_t begin = (size_t)(key - json);
-        size_t end = begin + 1;
-        while (json[end] != '"')
-            end += json[end] == '\\' ? 2 : 1;
-        const tpl_value name = tpl_parse_json(m, json + begin, end + 1 - begin, "a key", false);
-        const size_t from = (size_t)((const char *)memchr(json + end, ':', n - end) - json) + 1;
-        at = value_end(json, n, from);
-        CDP_TRY(add(out, name, json + from, at - from));
+    cdp_json_member member;
+    for (const char *at = json; cdp_json_next_member(&member, &at, json + n);) {
+        const tpl_value name = tpl_parse_json(m, member.key, member.n_key, "a key", false);
+        CDP_TRY(add(out, name, member.value, member.n_value));
     }
+    return CDP_OK;
 }
 
 static cdp_status split_guarded(cdp_variables *out, tpl_machine *m, const char *what, const char *json,

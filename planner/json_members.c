@@ -1,4 +1,4 @@
-#include "launcher/batch/raw.h"
+#include "planner/json_members.h"
 
 #include <string.h>
 
@@ -37,28 +37,29 @@ static const char *skip_value(const char *at, const char *end) {
     return at;
 }
 
-bool cdp_raw_member(const char *object, size_t n, const char *key, const char **value_out, size_t *n_out) {
-    const char *const end = object + n;
-    const size_t n_key = strlen(key);
-    const char *at = skip_blanks(object, end);
-    if (at == end || *at != '{')
+bool cdp_json_next_member(cdp_json_member *out, const char **at, const char *end) {
+    const char *p = skip_blanks(*at, end);
+    if (p == end || (*p != '{' && *p != ','))
         return false;
-    for (at = skip_blanks(at + 1, end); at < end && *at == '"'; at = skip_blanks(at + 1, end)) {
-        const char *name = at + 1;
-        at = skip_string(at, end);
-        const bool is_it = (size_t)(at - name) == n_key + 1 && memcmp(name, key, n_key) == 0;
-        at = skip_blanks(at, end);
-        at = skip_blanks(at < end ? at + 1 : end, end); /* the colon */
-        const char *value = at;
-        at = skip_value(at, end);
-        if (is_it) {
-            *value_out = value;
-            *n_out = (size_t)(at - value);
+    p = skip_blanks(p + 1, end);
+    if (p == end || *p != '"')
+        return false;
+    out->key = p;
+    p = skip_string(p, end);
+    out->n_key = (size_t)(p - out->key);
+    p = skip_blanks(p, end);
+    p = skip_blanks(p < end ? p + 1 : end, end); /* the colon */
+    out->value = p;
+    p = skip_value(p, end);
+    out->n_value = (size_t)(p - out->value);
+    *at = p;
+    return true;
+}
+
+bool cdp_json_find_member(cdp_json_member *out, const char *object, size_t n, const char *key) {
+    const size_t n_key = strlen(key);
+    for (const char *at = object; cdp_json_next_member(out, &at, object + n);)
+        if (out->n_key == n_key + 2 && memcmp(out->key + 1, key, n_key) == 0)
             return true;
-        }
-        at = skip_blanks(at, end); /* on the comma, or the end */
-        if (at == end)
-            break;
-    }
     return false;
 }
