@@ -86,8 +86,7 @@ SIMD query query_at(const attend_args *a, int row, int head) {
                    .out = a->buf.context +
                           ((size_t)row * (size_t)s->n_heads + (size_t)head) * (size_t)s->head_dim,
                    .first = a->window > 0 && position >= a->window ? position - a->window + 1 : 0,
-                   .position = position,
-                   .best = -INFINITY};
+                   .position = position};
 }
 
 SIMD span seen_of(const query *one, int group) {

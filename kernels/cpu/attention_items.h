@@ -49,6 +49,21 @@ SIMD int heads_of_group(const attend_args *a) {
     return a->shape->n_heads / a->shape->n_kv_heads;
 }
 
+/* Query i of a kv head. */
+SIMD query head_query(const attend_args *a, int kv_head, int i) {
+    const int group = heads_of_group(a);
+    return query_at(a, i / group, kv_head * group + i % group);
+}
+
+SIMD const int32_t *table_of(const attend_args *a, int slot) {
+    return a->buf.tables + (size_t)slot * (size_t)a->buf.max_blocks;
+}
+
+/* What can be known of a split before the positions are. */
+SIMD bool may_split(const attend_args *a) {
+    return a->step.n_rows <= SPLIT_ROWS && a->buf.max_blocks > GROUP_BLOCKS;
+}
+
 /* Whether the scratch holds the parts of all rows. */
 static bool has_room(const attend_args *a, int n_groups) {
     const cdp_shape *s = a->shape;
@@ -73,7 +88,7 @@ static attend_cut cut_step(const attend_args *a) {
         cut.queries = ITEM_QUERIES;
     cut.heads = int_min(ITEM_QUERIES / cut.queries, a->shape->n_kv_heads);
     cut.n_groups = last / GROUP_TOKENS + 1 - cut.first_group;
-    cut.is_split = n_rows <= SPLIT_ROWS && cut.n_groups > 1 && has_room(a, cut.n_groups);
+    cut.is_split = may_split(a) && cut.n_groups > 1 && has_room(a, cut.n_groups);
     return cut;
 }
 
@@ -102,7 +117,7 @@ SIMD void attend_some(const attend_args *a, query *queries, int n, const kv_grou
 /* A piece's queries, head after head, on one group. */
 SIMD void attend_heads(const attend_args *a, const piece *p, query *queries, int group, int last,
                        const cdp_dtype dtype) {
-    const int32_t *table = a->buf.tables + (size_t)p->slot * (size_t)a->buf.max_blocks;
+    const int32_t *table = table_of(a, p->slot);
     const int n = p->end - p->begin;
     for (int head = p->head; head < p->head_end; head++, queries += n) {
         const kv_group g = group_at(a->shape, table, head, group, last);
@@ -113,13 +128,21 @@ SIMD void attend_heads(const attend_args *a, const piece *p, query *queries, int
     }
 }
 
-/* M, L and O of one group of a query. */
+/* M, L and O of one group of a query, one behind the other. */
 SIMD float *part_at(const cut_args *c, const query *one, int group) {
     const cdp_shape *s = c->attend->shape;
     const size_t row_group =
         (size_t)one->row * (size_t)c->cut.n_groups + (size_t)(group - c->cut.first_group);
     return c->attend->buf.ffn +
            (row_group * (size_t)s->n_heads + (size_t)one->head) * (size_t)(s->head_dim + PART_HEAD);
+}
+
+/* M and L into a part; where its O is to stand. */
+SIMD float *begin_part(const cut_args *c, const query *one, int group, float best, float total) {
+    float *part = part_at(c, one, group);
+    part[0] = best;
+    part[1] = total;
+    return part + PART_HEAD;
 }
 
 SIMD void query_begin(query *one, float *out, int head_dim) {
@@ -143,22 +166,18 @@ SIMD void attend_parts(const cut_args *c, const piece *p, query *queries, int n,
         for (int i = 0; i < n; i++)
             query_begin(&queries[i], part_at(c, &queries[i], group) + PART_HEAD, c->attend->shape->head_dim);
         attend_heads(c->attend, p, queries, group, last, dtype);
-        for (int i = 0; i < n; i++) {
-            float *part = part_at(c, &queries[i], group);
-            part[0] = queries[i].best;
-            part[1] = queries[i].total;
-        }
+        for (int i = 0; i < n; i++)
+            begin_part(c, &queries[i], group, queries[i].best, queries[i].total);
     }
 }
 
 SIMD void attend_piece(const cut_args *c, const piece *p, const cdp_dtype dtype) {
     const attend_args *a = c->attend;
-    const int of_head = heads_of_group(a);
     query queries[ITEM_QUERIES];
     int n = 0, first = INT_MAX, last = 0;
     for (int head = p->head; head < p->head_end; head++)
         for (int i = p->begin; i < p->end; i++, n++) {
-            queries[n] = query_at(a, i / of_head, head * of_head + i % of_head);
+            queries[n] = head_query(a, head, i);
             first = int_min(first, queries[n].first);
             last = int_max(last, queries[n].position);
         }
@@ -285,5 +304,5 @@ static void attend_merge_job(const void *args, const cdp_turn *turn) {
 /* Positions are known to the workers alone: the second job finds out for itself whether there are parts. */
 static cdp_status submit_attention(cdp_device *device, cdp_job job, const attend_args *a) {
     CDP_TRY(cdp_cpu_submit(device, job, a, sizeof *a));
-    return a->step.n_rows <= SPLIT_ROWS ? cdp_cpu_submit(device, attend_merge_job, a, sizeof *a) : CDP_OK;
+    return may_split(a) ? cdp_cpu_submit(device, attend_merge_job, a, sizeof *a) : CDP_OK;
 }

@@ -64,10 +64,10 @@ static void lanes_begin(query_lanes *l, const query *queries, int n, const cdp_s
         const query *one = &queries[i < n ? i : 0];
         l->first[i] = one->first;
         l->position[i] = one->position;
-        l->begin = one->first < l->begin ? one->first : l->begin;
-        l->last = one->position > l->last ? one->position : l->last;
-        l->all_begin = one->first > l->all_begin ? one->first : l->all_begin;
-        l->all_last = one->position < l->all_last ? one->position : l->all_last;
+        l->begin = int_min(l->begin, one->first);
+        l->last = int_max(l->last, one->position);
+        l->all_begin = int_max(l->all_begin, one->first);
+        l->all_last = int_min(l->all_last, one->position);
     }
     for (int d = 0; d < s->head_dim; d += TILE_K) {
         tile_row pairs[LANES] = {0};
@@ -161,7 +161,8 @@ SIMD vf block_largest(float (*scores)[LANES], const query_lanes *l, int position
     return best;
 }
 
-SIMD vf largest_score(key_group *g, const query_lanes *l, int lane, vf best, float scale) {
+SIMD vf largest_score(key_group *g, const query_lanes *l, int lane, float scale) {
+    vf best = v_set(-INFINITY);
     for (int i = 0; i < g->n_blocks; i++) {
         const int key = i * CDP_BLOCK_TOKENS, position = g->position + key;
         if (l->all_begin <= position && l->all_last >= position + CDP_BLOCK_TOKENS - 1)
@@ -189,15 +190,15 @@ SIMD vf key_weight(const key_group *g, int key, int lane, vf best) {
 
 /* Scores become p, and M and L take in the group's m and l: query_merge for all lanes. */
 static void lanes_weights(key_group *g, query_lanes *l, int lane, float scale) {
-    const vf before = v_load(l->best + lane), nothing = v_set(-INFINITY);
-    const vf best = largest_score(g, l, lane, nothing, scale), after = v_max(before, best);
+    const vf before = v_load(l->best + lane);
+    const vf best = largest_score(g, l, lane, scale), after = v_max(before, best);
     vf sum = v_set(0.0f);
     for (int pair = 0; pair < g->n_blocks * PAIRS; pair++) {
         const vf even = key_weight(g, 2 * pair, lane, best), odd = key_weight(g, 2 * pair + 1, lane, best);
         sum = (sum + even) + odd;
         store_pair(g, pair, lane, even, odd);
     }
-    const vf keep = v_select(before == nothing, v_set(0.0f), v_exp(before - after)),
+    const vf keep = v_select(before == -INFINITY, v_set(0.0f), v_exp(before - after)),
              gain = v_exp(best - after);
     v_store(l->best + lane, after);
     v_store(l->keep + lane, keep);
@@ -271,19 +272,15 @@ static void attend_lanes_group(const attend_args *a, query_lanes *l, int kv_head
 /* The lanes' M, L and O of one group to scratch. */
 static void lanes_part(const cut_args *c, const query_lanes *l, int group) {
     float *to[LANES];
-    for (int i = 0; i < l->n; i++) {
-        float *part = part_at(c, &l->queries[i], group);
-        part[0] = l->best[i];
-        part[1] = l->total[i];
-        to[i] = part + PART_HEAD;
-    }
+    for (int i = 0; i < l->n; i++)
+        to[i] = begin_part(c, &l->queries[i], group, l->best[i], l->total[i]);
     lanes_store(l, to, false, c->attend->shape->head_dim);
 }
 
 /* Up to 16 queries of one kv head. */
 static void attend_lanes(const cut_args *c, const piece *p, const query *queries, int n, int kv_head) {
     const attend_args *a = c->attend;
-    const int32_t *table = a->buf.tables + (size_t)p->slot * (size_t)a->buf.max_blocks;
+    const int32_t *table = table_of(a, p->slot);
     query_lanes l;
     lanes_begin(&l, queries, n, a->shape);
     lanes_clear(&l, a->shape->head_dim);
@@ -304,12 +301,11 @@ static void attend_lanes(const cut_args *c, const piece *p, const query *queries
 }
 
 static void attend_piece_by_tiles(const cut_args *c, const piece *p) {
-    const int of_head = heads_of_group(c->attend);
     query queries[LANES];
     for (int head = p->head; head < p->head_end; head++)
         for (int i = p->begin, n; i < p->end; i += n) {
             for (n = 0; n < LANES && i + n < p->end; n++)
-                queries[n] = query_at(c->attend, (i + n) / of_head, head * of_head + (i + n) % of_head);
+                queries[n] = head_query(c->attend, head, i + n);
             attend_lanes(c, p, queries, n, head);
         }
 }
