@@ -37,16 +37,6 @@ typedef struct cdp_variable {
     bool is_messages;
 } cdp_variable;
 
-/* The members of a JSON object as variables, each by the text it has there: a request's own numbers, not
- * rounded ones. `what` opens messages. `json` must outlive *out; the caller gives it back with
- * cdp_variables_close. CDP_BAD_DATA when it is no object. */
-typedef struct cdp_variables {
-    cdp_variable *data;
-    int n;
-} cdp_variables;
-cdp_status cdp_variables_split(cdp_variables *out, const char *what, const char *json, size_t n);
-void cdp_variables_close(cdp_variables *variables);
-
 /* The clock of strftime_now, as local time reads. */
 typedef struct cdp_clock {
     int year, month, day, hour, minute, second; /* month and day from 1 */

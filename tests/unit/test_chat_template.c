@@ -16,12 +16,35 @@
 
 #include "launcher/template/template.h"
 #include "planner/file.h"
+#include "planner/json_members.h"
 #include "tests/support/data.h"
 
 /* The clock of the reference when the cases were made. */
 static const cdp_clock clock_of_cases = {2026, 3, 7, 15, 4, 5};
 
-static const cdp_variable *find(const cdp_variables *all, const char *name) {
+/* The members of a case, each by the text it has there. */
+typedef struct members {
+    cdp_variable data[16];
+    int n;
+} members;
+
+static void members_open(members *out, const char *json, size_t n) {
+    cdp_json_member member;
+    out->n = 0;
+    for (const char *at = json; cdp_json_next_member(&member, &at, json + n);) {
+        assert_in_range(out->n, 0, sizeof out->data / sizeof out->data[0] - 1);
+        out->data[out->n++] = (cdp_variable){.name = strndup(member.key + 1, member.n_key - 2),
+                                             .json = member.value,
+                                             .n_json = member.n_value};
+    }
+}
+
+static void members_close(members *all) {
+    for (int i = 0; i < all->n; i++)
+        free((char *)all->data[i].name);
+}
+
+static const cdp_variable *find(const members *all, const char *name) {
     for (int i = 0; i < all->n; i++)
         if (strcmp(all->data[i].name, name) == 0)
             return &all->data[i];
@@ -29,7 +52,7 @@ static const cdp_variable *find(const cdp_variables *all, const char *name) {
 }
 
 /* A member's text; the caller frees it. NULL when it is not there. */
-static char *text_of(const cdp_variables *all, const char *name) {
+static char *text_of(const members *all, const char *name) {
     const cdp_variable *v = find(all, name);
     if (v == NULL)
         return NULL;
@@ -60,7 +83,7 @@ static outcome run(const char *name, const char *template, const cdp_variable *v
 }
 
 /* 1 when the outcome is what the case says. */
-static int check(const char *where, const cdp_variables *one, const outcome *o) {
+static int check(const char *where, const members *one, const outcome *o) {
     char *expected = text_of(one, "expected"), *error = text_of(one, "error"), *kind = text_of(one, "kind");
     const cdp_variable *rare = find(one, "rare");
     const bool may_refuse = rare != NULL && strncmp(rare->json + strspn(rare->json, " "), "true", 4) == 0;
@@ -114,15 +137,15 @@ static void each_case(const cdp_variable *array, case_check each, void *of) {
 typedef struct tally {
     const char *file;
     char *template;
-    cdp_variables shared;
+    members shared;
     int n, n_right;
 } tally;
 
 static void check_conversation(void *of, const char *json, size_t n) {
     tally *t = of;
-    cdp_variables one;
-    char where[256];
-    assert_int_equal(cdp_variables_split(&one, "a case", json, n), CDP_OK);
+    members one;
+    char where[512];
+    members_open(&one, json, n);
     char *name = text_of(&one, "name");
     outcome o = run(t->file, t->template, one.data, one.n);
     snprintf(where, sizeof where, "%s, case %s", t->file, name);
@@ -130,7 +153,7 @@ static void check_conversation(void *of, const char *json, size_t n) {
     t->n++;
     cdp_rendered_close(&o.rendered);
     free(name);
-    cdp_variables_close(&one);
+    members_close(&one);
 }
 
 static void conversations_render_as_the_reference(void **state) {
@@ -141,16 +164,16 @@ static void conversations_render_as_the_reference(void **state) {
     assert_non_null(dir);
     for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
         size_t n;
-        cdp_variables file;
+        members file;
         if (strstr(entry->d_name, ".json") == NULL || strcmp(entry->d_name, "micro.json") == 0)
             continue;
         char *text = read_golden(entry->d_name, &n);
-        assert_int_equal(cdp_variables_split(&file, entry->d_name, text, n), CDP_OK);
+        members_open(&file, text, n);
         t.file = entry->d_name;
         t.template = text_of(&file, "template");
         each_case(find(&file, "cases"), check_conversation, &t);
         free(t.template);
-        cdp_variables_close(&file);
+        members_close(&file);
         free(text);
         n_files++;
     }
@@ -163,30 +186,30 @@ static void conversations_render_as_the_reference(void **state) {
 
 static void check_micro(void *of, const char *json, size_t n) {
     tally *t = of;
-    cdp_variables one;
-    assert_int_equal(cdp_variables_split(&one, "a case", json, n), CDP_OK);
+    members one;
+    members_open(&one, json, n);
     char *template = text_of(&one, "template");
     outcome o = run("micro", template, t->shared.data, t->shared.n);
     t->n_right += check(template, &one, &o);
     t->n++;
     cdp_rendered_close(&o.rendered);
     free(template);
-    cdp_variables_close(&one);
+    members_close(&one);
 }
 
 static void small_templates_do_as_the_reference(void **state) {
     (void)state;
     tally t = {0};
     size_t n;
-    cdp_variables file;
+    members file;
     char *text = read_golden("micro.json", &n);
-    assert_int_equal(cdp_variables_split(&file, "micro.json", text, n), CDP_OK);
+    members_open(&file, text, n);
     const cdp_variable *variables = find(&file, "variables");
-    assert_int_equal(cdp_variables_split(&t.shared, "variables", variables->json, variables->n_json), CDP_OK);
+    members_open(&t.shared, variables->json, variables->n_json);
     each_case(find(&file, "cases"), check_micro, &t);
     print_message("%d of %d small templates\n", t.n_right, t.n);
-    cdp_variables_close(&t.shared);
-    cdp_variables_close(&file);
+    members_close(&t.shared);
+    members_close(&file);
     free(text);
     assert_int_equal(t.n, 264);
     assert_int_equal(t.n_right, t.n);
@@ -194,10 +217,10 @@ static void small_templates_do_as_the_reference(void **state) {
 
 /* The rendered text with what is the template's own in brackets. */
 static char *marked(const char *template, const char *variables, const char *own_variable) {
-    cdp_variables all;
+    members all;
     char *out = NULL;
     size_t n = 0, at = 0;
-    assert_int_equal(cdp_variables_split(&all, "variables", variables, strlen(variables)), CDP_OK);
+    members_open(&all, variables, strlen(variables));
     for (int i = 0; i < all.n; i++)
         all.data[i].is_own = strcmp(all.data[i].name, own_variable) == 0;
     outcome o = run("marked", template, all.data, all.n);
@@ -213,7 +236,7 @@ static char *marked(const char *template, const char *variables, const char *own
     fprintf(stream, "%s", o.rendered.text + at);
     fclose(stream);
     cdp_rendered_close(&o.rendered);
-    cdp_variables_close(&all);
+    members_close(&all);
     return out;
 }
 
