@@ -304,38 +304,6 @@ static void test_advice(void **state) {
 }
 
 /* What goes to the other ranks comes back as it was: each row alone, then many together. */
-/* A variable that no option reads is named with the one that was meant. */
-static void test_strange_variables(void **state) {
-    (void)state;
-    static const char *const cases[][2] = {
-        {"CDPIPE_MAXNEWTOKENS=5", "CDPIPE_MAXNEWTOKENS is set, but no option reads it: did you mean "
-                                  "CDPIPE_MAX_NEW_TOKENS?"},
-        {"CDPIPE_MODLE", "did you mean CDPIPE_MODEL?"},
-        {"CDPIPE_ctx=1", "did you mean CDPIPE_CTX?"},
-        {"CDPIPE_=", "CDPIPE_ is set"},
-        {"CDPIPE_\033=1", "CDPIPE_\\x1B is set"},
-        {"CDPIPE_HELP=1", "CDPIPE_HELP is set"}, /* no option, though --help is a word */
-        {"CDPIPE_MAX_NEW_TOKENS=x", NULL},
-        {"CDPIPE_GPUS=x", NULL}, /* another command's */
-        {"CDPIPE_NOW=x", NULL},
-        {"CDPIPE_FAULT=", NULL},
-        {"MODLE=x", NULL},
-    };
-    char line[256];
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        line[0] = '\0';
-        const bool is_said = cdp_variable_advice(line, sizeof line, cases[i][0], CDP_GENERATE);
-        if (is_said != (cases[i][1] != NULL) || (is_said && strstr(line, cases[i][1]) == NULL))
-            fail_msg("%s: \"%s\"", cases[i][0], line);
-    }
-    for (int i = 0; i < cdp_n_option_rows; i++) {
-        char name[64];
-        cdp_option_variable(name, sizeof name, &cdp_option_rows[i]);
-        if (cdp_variable_advice(line, sizeof line, name, CDP_GENERATE))
-            fail_msg("%s", line);
-    }
-}
-
 static void test_pack(void **state) {
     (void)state;
     cdp_options back;
@@ -406,11 +374,9 @@ int main(void) {
         unsetenv(name);
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),      cmocka_unit_test(test_values),
-        cmocka_unit_test(test_special),   cmocka_unit_test(test_ranges),
-        cmocka_unit_test(test_variables), cmocka_unit_test(test_priority),
-        cmocka_unit_test(test_advice),    cmocka_unit_test(test_strange_variables),
-        cmocka_unit_test(test_pack),
+        cmocka_unit_test(test_rows),   cmocka_unit_test(test_values),    cmocka_unit_test(test_special),
+        cmocka_unit_test(test_ranges), cmocka_unit_test(test_variables), cmocka_unit_test(test_priority),
+        cmocka_unit_test(test_advice), cmocka_unit_test(test_pack),
     };
     give_batch_files();
     return cmocka_run_group_tests(tests, NULL, NULL);
