@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "launcher/streams.h"
 #include "planner/file.h"
 
 enum { BLOCK = 1 << 20, FIRST_READ = 8192 };
@@ -19,7 +20,7 @@ static cdp_status failed(const cdp_input *in, cdp_status code) {
 }
 
 /* What can be read only once goes to a file without a name. */
-static cdp_status spool(cdp_input *in, int from) {
+static cdp_status spool(cdp_input *in, int from, cdp_status (*idle)(void *of), void *of) {
     char name[4096];
     const char *folder = getenv("TMPDIR");
     snprintf(name, sizeof name, "%s/cdpipe-input-XXXXXX",
@@ -29,22 +30,26 @@ static cdp_status spool(cdp_input *in, int from) {
         return cdp_fail(CDP_IO, "a temporary file for the input, %.200s: %s", name, strerror(errno));
     unlink(name);
     char *block = malloc(BLOCK);
-    ssize_t n = block != NULL ? 1 : -1;
-    while (n > 0 && (n = read(from, block, BLOCK)) > 0)
-        for (ssize_t at = 0, w; at < n; at += w)
-            if ((w = write(in->fd, block + at, (size_t)(n - at))) < 0) {
-                free(block);
-                return cdp_fail(CDP_IO, "copying the input to %.200s: %s", name, strerror(errno));
-            }
+    cdp_status st = block != NULL ? CDP_OK : failed(in, CDP_NO_INPUT);
+    while (st == CDP_OK && (st = cdp_stream_await(from, idle, of)) == CDP_OK) {
+        const ssize_t n = read(from, block, BLOCK);
+        if (n == 0)
+            break;
+        if (n < 0 && errno != EINTR && errno != EAGAIN)
+            st = failed(in, CDP_NO_INPUT);
+        for (ssize_t at = 0, w; st == CDP_OK && at < n; at += w)
+            if ((w = write(in->fd, block + at, (size_t)(n - at))) < 0)
+                st = cdp_fail(CDP_IO, "copying the input to %.200s: %s", name, strerror(errno));
+    }
     free(block);
-    return n == 0 ? CDP_OK : failed(in, CDP_NO_INPUT);
+    return st;
 }
 
-static cdp_status open_file(cdp_input *in) {
+static cdp_status open_file(cdp_input *in, cdp_status (*idle)(void *of), void *of) {
     struct stat about;
     if (strcmp(in->path, "-") == 0)
-        return spool(in, STDIN_FILENO);
-    const int fd = open(in->path, O_RDONLY | O_CLOEXEC);
+        return spool(in, STDIN_FILENO, idle, of);
+    const int fd = open(in->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe's writer may come later */
     if (fd < 0 || fstat(fd, &about) != 0) {
         const cdp_status st = failed(in, CDP_NO_INPUT);
         if (fd >= 0)
@@ -56,7 +61,7 @@ static cdp_status open_file(cdp_input *in) {
         return CDP_OK;
     }
     errno = EISDIR;
-    const cdp_status st = S_ISDIR(about.st_mode) ? failed(in, CDP_NO_INPUT) : spool(in, fd);
+    const cdp_status st = S_ISDIR(about.st_mode) ? failed(in, CDP_NO_INPUT) : spool(in, fd, idle, of);
     close(fd);
     return st;
 }
@@ -185,7 +190,7 @@ cdp_status cdp_input_open(cdp_input *out, const char *path, cdp_status (*on_bloc
     cdp_status st =
         out->path != NULL && block != NULL ? CDP_OK : cdp_fail(CDP_SYSTEM, "no memory for the input");
     if (st == CDP_OK)
-        st = open_file(out);
+        st = open_file(out, on_block, of);
     if (st == CDP_OK)
         st = read_through(out, block, on_block, of);
     free(block);

@@ -24,9 +24,9 @@ typedef struct cdp_input {
     size_t room;
 } cdp_input;
 
-/* The first pass; on_block (may be NULL) is called now and then, because it may take long, and may end it.
- * CDP_NO_INPUT for what cannot be read, CDP_BAD_DATA for two lines with one id. The caller
- * closes *out in every case. */
+/* The first pass; on_block (may be NULL) is called now and then, because it may take long, and while a
+ * pipe has nothing yet; it may end it. CDP_NO_INPUT for what cannot be read, CDP_BAD_DATA for two lines with
+ * one id. The caller closes *out in every case. */
 cdp_status cdp_input_open(cdp_input *out, const char *path, cdp_status (*on_block)(void *of), void *of);
 
 /* Line `index` again, parsed up to its id. CDP_BAD_DATA: what is wrong with it, the fault of the line alone;

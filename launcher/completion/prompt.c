@@ -8,11 +8,19 @@
 
 #include "kernels/log.h"
 #include "launcher/completion/conversation.h"
+#include "launcher/streams.h"
 #include "planner/file.h"
 
 enum { MAX_PROMPT_BYTES = 64 << 20 };
 
-static cdp_status read_stream(cdp_prompt *out, FILE *from, const char *name) {
+/* Text may come late, from a program at work or a person: that is no hang of this rank. */
+static cdp_status idle(void *of) {
+    if (cdp_stop_wanted())
+        return cdp_fail(CDP_STOPPED, "stopped by a signal before the text came");
+    return of != NULL ? cdp_world_poll(of) : CDP_OK;
+}
+
+static cdp_status read_stream(cdp_prompt *out, int from, const char *name, cdp_world *world) {
     size_t room = 0;
     for (;;) {
         if (out->n_text + 65537 > room) {
@@ -22,15 +30,18 @@ static cdp_status read_stream(cdp_prompt *out, FILE *from, const char *name) {
                 return cdp_fail(CDP_BAD_DATA, "%s is longer than %d bytes", name, MAX_PROMPT_BYTES);
             out->text = grown;
         }
-        const size_t n = fread(out->text + out->n_text, 1, 65536, from);
-        out->n_text += n;
+        CDP_TRY(cdp_stream_await(from, idle, world));
+        const ssize_t n = read(from, out->text + out->n_text, 65536);
+        if (n < 0 && errno != EINTR && errno != EAGAIN)
+            return cdp_fail(CDP_NO_INPUT, "%s: %s", name, strerror(errno));
+        out->n_text += n > 0 ? (size_t)n : 0;
         out->text[out->n_text] = '\0';
-        if (n < 65536)
-            return ferror(from) ? cdp_fail(CDP_NO_INPUT, "%s: %s", name, strerror(errno)) : CDP_OK;
+        if (n == 0)
+            return CDP_OK;
     }
 }
 
-cdp_status cdp_prompt_read(cdp_prompt *out, const cdp_options *options) {
+cdp_status cdp_prompt_read(cdp_prompt *out, const cdp_options *options, cdp_world *world) {
     *out = (cdp_prompt){0};
     if (options->prompt_ids != NULL)
         return CDP_OK;
@@ -44,7 +55,7 @@ cdp_status cdp_prompt_read(cdp_prompt *out, const cdp_options *options) {
     if (isatty(STDIN_FILENO))
         return cdp_fail(CDP_USAGE,
                         "no text: give --prompt, --prompt-file, --prompt-ids, or text on standard input");
-    return read_stream(out, stdin, "standard input");
+    return read_stream(out, STDIN_FILENO, "standard input", world);
 }
 
 /* "1,2,3": digits and commas, white space around a number is fine. */

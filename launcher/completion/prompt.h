@@ -2,6 +2,7 @@
  * stdin. */
 #pragma once
 
+#include "comm/world.h"
 #include "launcher/options/options.h"
 #include "launcher/template/chat.h"
 #include "launcher/text/tokenizer.h"
@@ -15,8 +16,9 @@ typedef struct cdp_prompt {
 } cdp_prompt;
 
 /* Read the text (not the ids) into *out. CDP_NO_INPUT when a file cannot be read, CDP_USAGE when there is
- * nothing to read and stdin is a terminal. */
-cdp_status cdp_prompt_read(cdp_prompt *out, const cdp_options *options);
+ * nothing to read and stdin is a terminal. While stdin has nothing yet the world, if there is one, is polled.
+ */
+cdp_status cdp_prompt_read(cdp_prompt *out, const cdp_options *options, cdp_world *world);
 
 /* The text as one message of a user (behind --system) through the model's chat template. False in *done_out
  * when there is nothing to apply: --raw, ids, or a model without a template that can be used, which is said.

@@ -33,7 +33,7 @@ static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
     generate_job *job = of;
     const cdp_options *o = job->options;
     cdp_generation_card given;
-    CDP_TRY(cdp_prompt_read(&job->prompt, o));
+    CDP_TRY(cdp_prompt_read(&job->prompt, o, run->world));
     CDP_TRY(encode(run, job));
     CDP_TRY(cdp_generation_card_read(&given, run->card->dir));
     cdp_sampling_settle(&job->sampling, o, &given, run->card->vocab);

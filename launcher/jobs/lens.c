@@ -73,7 +73,7 @@ static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
     const cdp_options *o = job->options;
     /* A lens looks at the text as it is; a continuation is asked for by its length. */
     const int n_new = cdp_options_origin(o, "max-new-tokens") == CDP_FROM_DEFAULT ? 0 : o->max_new_tokens;
-    CDP_TRY(cdp_prompt_read(&job->prompt, o));
+    CDP_TRY(cdp_prompt_read(&job->prompt, o, run->world));
     CDP_TRY(cdp_prompt_encode(&job->prompt, o, run->tokenizer, run->card));
     CDP_TRY(settle_layers(job, run));
     CDP_TRY(cdp_completion_limit(&job->limit, job->prompt.n_ids, n_new, o->ctx));

@@ -44,7 +44,7 @@ static cdp_status settle_layers(score_job *job, cdp_run *run) {
 
 static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
     score_job *job = of;
-    CDP_TRY(cdp_prompt_read(&job->prompt, job->options));
+    CDP_TRY(cdp_prompt_read(&job->prompt, job->options, run->world));
     CDP_TRY(cdp_prompt_encode(&job->prompt, job->options, run->tokenizer, run->card));
     const int n = (int)job->prompt.n_ids;
     if (job->options->ctx > 0 && n > job->options->ctx)

@@ -155,7 +155,7 @@ static cdp_status run(const cdp_tokenizer *tokenizer, const cdp_options *o) {
     if (o->json_lines)
         return all_lines(tokenizer, o);
     cdp_prompt prompt;
-    cdp_status st = cdp_prompt_read(&prompt, o);
+    cdp_status st = cdp_prompt_read(&prompt, o, NULL);
     if (st == CDP_OK && o->prompt_ids != NULL) {
         const cdp_model_card any = {.vocab = cdp_tokenizer_size(tokenizer), .bos = -1};
         st = cdp_prompt_encode(&prompt, o, tokenizer, &any);

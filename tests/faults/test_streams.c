@@ -1,0 +1,71 @@
+/* A person who types slowly or stops to read is no fault: what a run reads comes, and what it writes is taken,
+ * long after --step-timeout, and no watchdog says a word.
+ *
+ * What it catches: a read, a write or an open that blocks the main thread of rank 0.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "tests/support/data.h"
+#include "tests/support/spawn.h"
+
+#define PROGRAM CDPIPE_BIN " "
+#define OPTIONS                                                                                              \
+    " --np $NP --model examples/shakespeare --device cpu --threads 1 --temperature 0 --step-timeout 1 "      \
+    "--quiet"
+#define LATE "sleep 3; "
+#define LINE "echo '{\"id\": \"a\", \"prompt\": \"ROMEO:\", \"max_new_tokens\": 3}'"
+
+/* What the shell runs, on $NP ranks. */
+static test_run *start(int np, const char *command) {
+    char variable[16];
+    test_run *run = test_run_open(40.0);
+    snprintf(variable, sizeof variable, "NP=%d", np);
+    test_run_env(run, variable);
+    test_run_add(run, "sh", "-c", command, NULL);
+    test_run_start(run);
+    return run;
+}
+
+/* All at once, because they mostly sleep. */
+static void check_all(const char *const *commands, int n, int most_np, const char *holds) {
+    test_run *runs[16];
+    int n_runs = 0;
+    for (int np = 1; np <= most_np; np++)
+        for (int i = 0; i < n; i++)
+            runs[n_runs++] = start(np, commands[i]);
+    test_run_wait_all(runs, n_runs);
+    for (int i = 0; i < n_runs; i++) {
+        if (runs[i]->exit_code != 0 || runs[i]->n_err != 0 || strstr(runs[i]->out, holds) == NULL)
+            fail_msg("np %d: %s: exit %d: %.300s %.500s", 1 + i / n, commands[i % n], runs[i]->exit_code,
+                     runs[i]->out, runs[i]->err);
+        test_run_close(runs[i]);
+    }
+}
+
+static void test_late_text(void **state) {
+    (void)state;
+    static const char *const commands[] = {
+        "{ " LATE "echo ROMEO:; } | " PROGRAM "generate --max-new-tokens 3" OPTIONS,
+        "{ " LATE LINE "; } | " PROGRAM "batch --output $TMPDIR/out --input -" OPTIONS
+        " >&2 && cat $TMPDIR/out",
+        "mkfifo $TMPDIR/in && { { " LATE LINE " >$TMPDIR/in; } & " PROGRAM
+        "batch --output $TMPDIR/out --input $TMPDIR/in" OPTIONS "; } && cat $TMPDIR/out",
+    };
+    check_all(commands, 3, 2, "I am");
+}
+
+int main(void) {
+    if (chdir(CDPIPE_SOURCE_DIR) != 0)
+        return 2;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_late_text),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
