@@ -76,7 +76,10 @@ static void *open_editor(int fd, bool (*wait)(void *of), void *of, const char *p
         return NULL;
     }
     *e = (editor){.fd = fd, .wait = wait, .of = of, .prompt = prompt};
-    e->edit = el_init("cdpipe", stdin, isatty(STDOUT_FILENO) ? stdout : stderr, stderr);
+    /* The descriptors by their numbers: stdout may be a stream that has none (streams.h). */
+    const bool has_stdout = isatty(STDOUT_FILENO);
+    e->edit = el_init_fd("cdpipe", stdin, has_stdout ? stdout : stderr, stderr, STDIN_FILENO,
+                         has_stdout ? STDOUT_FILENO : STDERR_FILENO, STDERR_FILENO);
     e->history = history_init();
     if (e->edit == NULL || e->history == NULL) {
         close_editor(e);

@@ -12,6 +12,7 @@
 #include "launcher/batch/evidence.h"
 #include "launcher/jobs/jobs.h"
 #include "launcher/self_start.h"
+#include "launcher/streams.h"
 #include "launcher/terminal.h"
 #include "launcher/version.h"
 
@@ -170,9 +171,11 @@ static int world_main(cdp_options *options, cdp_status parsed, int argc, char **
     bool is_alone = false;
     char self[192] = "";
     st = begin(options, world, parsed, argc, argv);
+    cdp_stream_keep_stdout(world);
     if (st == CDP_OK)
         st = run_job(options, world, &is_alone, self, sizeof self);
     if (is_alone) { /* nobody else knows: no MPI call may follow */
+        cdp_stream_keep_stdout(NULL);
         fprintf(stderr, "cdpipe: error: %s: %s\n", self, cdp_error_message());
         fflush(NULL);
         cdp_watchdog_has_spoken(world); /* one line is enough: the others need not name this rank again */
@@ -186,6 +189,7 @@ static int world_main(cdp_options *options, cdp_status parsed, int argc, char **
         fprintf(stderr, "cdpipe: error: rank %d: %s\n", rank, cdp_error_message());
         st = last;
     }
+    cdp_stream_keep_stdout(NULL);
     cdp_watchdog_stop(world);
     cdp_world_close(world);
     cdp_options_close(options);

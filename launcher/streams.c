@@ -1,6 +1,12 @@
 #include "launcher/streams.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <poll.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "comm/watchdog.h"
 
 enum { POLL_MS = 20 };
 
@@ -11,4 +17,47 @@ cdp_status cdp_stream_await(int fd, cdp_status (*idle)(void *of), void *of) {
             CDP_TRY(idle(of));
     } while (poll(&in, 1, POLL_MS) <= 0);
     return CDP_OK;
+}
+
+static cdp_world *kept; /* stdout is the process's, too */
+
+/* False when the wait has to end; errno says why. */
+static bool wait_for_reader(void) {
+    struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    while (kept != NULL && poll(&out, 1, POLL_MS) <= 0) {
+        errno = cdp_stop_wanted() ? EINTR : EIO;
+        if (cdp_stop_wanted() || cdp_world_poll(kept) != CDP_OK)
+            return false;
+        cdp_watchdog_progress(kept); /* work may be queued: it is not that which stands still */
+    }
+    return true;
+}
+
+/* Where a pipe can be written to at all it takes PIPE_BUF bytes at once. */
+static ssize_t write_pieces(void *of, const char *bytes, size_t n) {
+    size_t at = 0;
+    (void)of;
+    while (at < n && wait_for_reader()) {
+        const size_t piece = n - at < PIPE_BUF ? n - at : PIPE_BUF;
+        const ssize_t written = write(STDOUT_FILENO, bytes + at, piece);
+        if (written < 0 && errno != EINTR && errno != EAGAIN)
+            break;
+        at += written > 0 ? (size_t)written : 0;
+    }
+    return (ssize_t)at;
+}
+
+/* glibc's stdout is a variable: printf and all others follow. */
+void cdp_stream_keep_stdout(cdp_world *world) {
+    static FILE *pieces;
+    kept = world;
+    if (pieces != NULL || world == NULL)
+        return;
+    pieces = fopencookie(NULL, "w", (cookie_io_functions_t){.write = write_pieces});
+    if (pieces == NULL)
+        return; /* as it was: writes block */
+    if (isatty(STDOUT_FILENO))
+        setvbuf(pieces, NULL, _IOLBF, 0);
+    fflush(stdout);
+    stdout = pieces;
 }

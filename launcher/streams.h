@@ -1,8 +1,17 @@
-/* launcher/streams.h - pipes and terminals that keep us waiting, without blocking the ring. */
+/* launcher/streams.h - pipes and terminals that keep us waiting, without blocking the ring.
+ *
+ * A person types slowly, and stops to read: no rank hangs because of that. So nobody blocks in a read or a
+ * write of such a stream; between two looks at it `idle` is called, or the world polled.
+ */
 #pragma once
 
-#include "kernels/status.h"
+#include "comm/world.h"
 
 /* Until a read of `fd` does not block (or tells an end or an error). idle (may be NULL) is called at once
  * and then some fifty times a second, and may end the wait by its status. */
 cdp_status cdp_stream_await(int fd, cdp_status (*idle)(void *of), void *of);
+
+/* From here on whoever writes to stdout keeps the world's beats going while nobody reads; a signal that asks
+ * for a stop ends such a wait, and the write fails with EINTR. NULL: writes block again, as they must once
+ * the world is left. Main thread. */
+void cdp_stream_keep_stdout(cdp_world *world);

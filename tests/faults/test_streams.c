@@ -17,7 +17,7 @@
 
 #define PROGRAM CDPIPE_BIN " "
 #define OPTIONS                                                                                              \
-    " --np $NP --model examples/shakespeare --device cpu --threads 1 --temperature 0 --step-timeout 1 "      \
+    " --np $NP --model examples/shakespeare --device cpu --threads 1 --step-timeout 1 "                      \
     "--quiet"
 #define LATE "sleep 3; "
 #define LINE "echo '{\"id\": \"a\", \"prompt\": \"ROMEO:\", \"max_new_tokens\": 3}'"
@@ -52,13 +52,26 @@ static void check_all(const char *const *commands, int n, int most_np, const cha
 static void test_late_text(void **state) {
     (void)state;
     static const char *const commands[] = {
-        "{ " LATE "echo ROMEO:; } | " PROGRAM "generate --max-new-tokens 3" OPTIONS,
-        "{ " LATE LINE "; } | " PROGRAM "batch --output $TMPDIR/out --input -" OPTIONS
+        "{ " LATE "echo ROMEO:; } | " PROGRAM "generate --max-new-tokens 3 --temperature 0" OPTIONS,
+        "{ " LATE LINE "; } | " PROGRAM "batch --temperature 0 --output $TMPDIR/out --input -" OPTIONS
         " >&2 && cat $TMPDIR/out",
         "mkfifo $TMPDIR/in && { { " LATE LINE " >$TMPDIR/in; } & " PROGRAM
-        "batch --output $TMPDIR/out --input $TMPDIR/in" OPTIONS "; } && cat $TMPDIR/out",
+        "batch --temperature 0 --output $TMPDIR/out --input $TMPDIR/in" OPTIONS "; } && cat $TMPDIR/out",
     };
     check_all(commands, 3, 2, "I am");
+}
+
+/* More than a pipe holds, and its reader comes late: at the end of a run, in its middle. */
+static void test_late_reader(void **state) {
+    (void)state;
+    static const char *const commands[] = {
+        "ids=$(seq -s, 1 1000); { " PROGRAM "lens --prompt-ids $ids" OPTIONS
+        " || echo failed >&2; } | { " LATE "cat; }",
+        "{ head -c 65536 /dev/zero; " PROGRAM
+        "generate --prompt ROMEO: --max-new-tokens 3 --temperature 0" OPTIONS
+        " || echo failed >&2; } | { " LATE "tr -d '\\0'; echo from here on; }",
+    };
+    check_all(commands, 2, 2, "from here on");
 }
 
 int main(void) {
@@ -66,6 +79,7 @@ int main(void) {
         return 2;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_late_text),
+        cmocka_unit_test(test_late_reader),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
