@@ -36,19 +36,22 @@ struct cdp_trace {
     bool has_event;
 };
 
-static cdp_status fail_io(const cdp_trace *t) {
+static cdp_status fail(const cdp_trace *t, const char *why) {
     char shown[256];
-    return cdp_fail(CDP_IO, "%s: %s", cdp_escape(shown, sizeof shown, t->path, strlen(t->path)),
-                    strerror(errno != 0 ? errno : EIO));
+    return cdp_fail(CDP_IO, "%s: %s", cdp_escape(shown, sizeof shown, t->path, strlen(t->path)), why);
+}
+
+static cdp_status fail_io(const cdp_trace *t) {
+    return fail(t, strerror(errno != 0 ? errno : EIO));
 }
 
 static cdp_status open_file(cdp_trace *t) {
     struct stat old;
     if (stat(t->path, &old) == 0 && !S_ISREG(old.st_mode)) /* a rename would put a file in a device's place */
-        return cdp_fail(CDP_IO, "--trace: not a regular file");
+        return fail(t, "not a regular file");
     if ((size_t)snprintf(t->temp, sizeof t->temp, "%s.XXXXXX", t->path) >= sizeof t->temp) {
         t->temp[0] = '\0';
-        return cdp_fail(CDP_IO, "the path of --trace is too long");
+        return fail(t, "the path is too long");
     }
     const int fd = mkostemp(t->temp, O_CLOEXEC);
     if (fd < 0) {

@@ -261,14 +261,20 @@ static void test_trace_of_three(void **state) {
 /* A path that cannot be written is said before the work, by all ranks. */
 static void test_trace_refused(void **state) {
     (void)state;
-    test_run *run = test_run_open(30.0);
-    test_run_mpirun(run, 2);
-    test_run_add(run, CDPIPE_BIN, "--model", test_path(model), "--prompt-ids", "1", "--device", "cpu",
-                 "--threads", "1", "--trace", "/nowhere/trace.json", NULL);
-    test_run_go(run);
-    assert_int_equal(run->exit_code, 74);
-    assert_non_null(strstr(run->err, "rank 0: /nowhere/trace.json: No such file"));
-    test_run_close(run);
+    static const char *const paths[][2] = {
+        {"/nowhere/trace.json", "rank 0: /nowhere/trace.json: No such file"},
+        {"/", "rank 0: /: not a regular file"},
+    };
+    for (int i = 0; i < 2; i++) {
+        test_run *run = test_run_open(30.0);
+        test_run_mpirun(run, 2);
+        test_run_add(run, CDPIPE_BIN, "--model", test_path(model), "--prompt-ids", "1", "--device", "cpu",
+                     "--threads", "1", "--trace", paths[i][0], NULL);
+        test_run_go(run);
+        if (run->exit_code != 74 || strstr(run->err, paths[i][1]) == NULL)
+            fail_msg("%s: exit %d\n%s", paths[i][0], run->exit_code, run->err);
+        test_run_close(run);
+    }
 }
 
 /* bench measures, plan and a run split by what it measured. */
