@@ -300,6 +300,8 @@ static void test_advice(void **state) {
     assert_non_null(strstr(cdp_error_message(), "--device cpu and --num-gpus contradict each other"));
     assert_int_equal(parse("--model", "m", "--device", "cpu", "--device-id", "0", NULL), CDP_USAGE);
     assert_non_null(strstr(cdp_error_message(), "--device cpu and --device-id contradict each other"));
+    assert_int_equal(parse("plan", "--model", "m", "--device", "cpu", "--gpus", "2GiB", NULL), CDP_USAGE);
+    assert_non_null(strstr(cdp_error_message(), "--device cpu and --gpus contradict each other"));
     cdp_error_clear();
 }
 
