@@ -33,9 +33,12 @@ static cdp_status read_files(cdp_run *run, const cdp_job_spec *job) {
     CDP_TRY(cdp_tensor_index_open(&run->index, dir));
     CDP_TRY(cdp_model_card_settle(run->card, run->index));
     char path[4200];
-    if (run->rank != 0 || !job->opens_tokenizer || !cdp_file_join(path, sizeof path, dir, "tokenizer.json") ||
-        !cdp_file_exists(path))
+    if (run->rank != 0 || !job->opens_tokenizer)
         return CDP_OK;
+    if (!cdp_file_join(path, sizeof path, dir, "tokenizer.json") || !cdp_file_exists(path))
+        return run->options->n_stops == 0
+                   ? CDP_OK
+                   : cdp_fail(CDP_USAGE, "--stop looks for a text, but %s has no tokenizer.json", dir);
     CDP_TRY(cdp_tokenizer_open(&run->tokenizer, dir));
     malloc_trim(0); /* the JSON tree is gone: give its pages back before weights are loaded beside them */
     return CDP_OK;

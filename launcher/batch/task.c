@@ -88,6 +88,9 @@ static cdp_status make_prompt(cdp_task *task) {
     const cdp_line *line = &task->line;
     if (line->messages != NULL)
         return take_messages(task);
+    if (run->tokenizer == NULL && line->options.n_stops > 0)
+        return cdp_fail(CDP_BAD_DATA, "line %u: stop looks for a text, but the model has no tokenizer.json",
+                        line->number);
     if (line->prompt_ids != NULL)
         return take_ids(task);
     if (run->tokenizer == NULL)

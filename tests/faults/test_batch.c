@@ -156,6 +156,27 @@ static void test_bad_lines(void **state) {
     cJSON_Delete(records);
 }
 
+/* A model without tokenizer.json: a line that needs one fails alone. */
+static void test_no_tokenizer(void **state) {
+    (void)state;
+    const char *mixed = batch_file(test_temp_dir(), "no-tokenizer.jsonl"), *out = fresh();
+    write_file(mixed, "{\"id\":\"ids\",\"prompt_ids\":[5],\"max_new_tokens\":2}\n"
+                      "{\"id\":\"text\",\"prompt\":\"A\"}\n"
+                      "{\"id\":\"stop\",\"prompt_ids\":[5],\"stop\":[\"A\"]}\n");
+    test_run *run = batch_open(1, 60, mixed, out);
+    test_run_set(run, test_path("examples/shakespeare"), test_path("tests/golden/models/llama"));
+    batch_go(run, 0);
+    cJSON *records = batch_records(out);
+    assert_int_equal(cJSON_GetArraySize(golden_get(golden_get(records, "ids"), "token_ids")), 2);
+    const cJSON *text = golden_get(golden_get(records, "text"), "error");
+    assert_string_equal(golden_get(text, "message")->valuestring,
+                        "line 2: the model has no tokenizer.json: give prompt_ids");
+    const cJSON *stop = golden_get(golden_get(records, "stop"), "error");
+    assert_string_equal(golden_get(stop, "message")->valuestring,
+                        "line 3: stop looks for a text, but the model has no tokenizer.json");
+    cJSON_Delete(records);
+}
+
 /* Weights with a NaN: each line fails alone, and the job ends. */
 static void test_not_finite(void **state) {
     (void)state;
@@ -268,8 +289,7 @@ int main(void) {
         cmocka_unit_test(test_signals),        cmocka_unit_test(test_refused),
         cmocka_unit_test(test_odd_outputs),    cmocka_unit_test(test_lock),
         cmocka_unit_test(test_bad_lines),      cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_standard_input),
-
+        cmocka_unit_test(test_standard_input), cmocka_unit_test(test_no_tokenizer),
         cmocka_unit_test(test_early_signal),   cmocka_unit_test(test_status),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

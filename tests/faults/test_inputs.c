@@ -98,6 +98,7 @@ static const command_case commands[] = {
     {{"bench", "--pg", "512", "--model", MODEL}, NULL, 64, "--pg is \"512\", expected prompt and answer"},
     {{"--prompt", "hello", "--model", MODEL}, NULL, 66, "tokenizer.json"},
     {{"score", "--prompt", "hello", "--model", MODEL}, NULL, 66, "tokenizer.json"},
+    {{"--model", MODEL, IDS, "--stop", "x"}, NULL, 64, "--stop looks for a text, but " MODEL " has no"},
     {{"chat", "--model", MODEL}, NULL, 66, "tokenizer.json"},
     {{"--prompt-file", "/nowhere", "--model", MODEL}, NULL, 66, "/nowhere"},
     {{"batch", "--model", MODEL, "--input", "README.md", "--output", "-"}, NULL, 64, "--output is \"-\""},
