@@ -1,6 +1,7 @@
 #include "launcher/completion/prompt.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,11 +24,13 @@ static cdp_status idle(void *of) {
 static cdp_status read_stream(cdp_prompt *out, int from, const char *name, cdp_world *world) {
     size_t room = 0;
     for (;;) {
+        if (out->n_text > MAX_PROMPT_BYTES)
+            return cdp_fail(CDP_BAD_DATA, "%s is longer than %d bytes", name, MAX_PROMPT_BYTES);
         if (out->n_text + 65537 > room) {
             room = room == 0 ? 131072 : 2 * room;
-            char *grown = room > 2 * (size_t)MAX_PROMPT_BYTES ? NULL : realloc(out->text, room);
+            char *grown = realloc(out->text, room);
             if (grown == NULL)
-                return cdp_fail(CDP_BAD_DATA, "%s is longer than %d bytes", name, MAX_PROMPT_BYTES);
+                return cdp_fail(CDP_SYSTEM, "no memory for %s", name);
             out->text = grown;
         }
         CDP_TRY(cdp_stream_await(from, idle, world));
@@ -41,6 +44,18 @@ static cdp_status read_stream(cdp_prompt *out, int from, const char *name, cdp_w
     }
 }
 
+static cdp_status read_file(cdp_prompt *out, const char *path, cdp_world *world) {
+    char shown[CDP_SHOWN_PATH];
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe's writer may come later */
+    const char *why = strerror(errno);
+    cdp_escape(shown, sizeof shown, path, strlen(path));
+    if (fd < 0)
+        return cdp_fail(CDP_NO_INPUT, "%s: %s", shown, why);
+    const cdp_status st = read_stream(out, fd, shown, world);
+    close(fd);
+    return st;
+}
+
 cdp_status cdp_prompt_read(cdp_prompt *out, const cdp_options *options, cdp_world *world) {
     *out = (cdp_prompt){0};
     if (options->prompt_ids != NULL)
@@ -51,7 +66,7 @@ cdp_status cdp_prompt_read(cdp_prompt *out, const cdp_options *options, cdp_worl
         return out->text != NULL ? CDP_OK : cdp_fail(CDP_SYSTEM, "no memory for the prompt");
     }
     if (options->prompt_file != NULL)
-        return cdp_file_read_text(&out->text, &out->n_text, options->prompt_file, MAX_PROMPT_BYTES);
+        return read_file(out, options->prompt_file, world);
     if (isatty(STDIN_FILENO))
         return cdp_fail(CDP_USAGE,
                         "no text: give --prompt, --prompt-file, --prompt-ids, or text on standard input");

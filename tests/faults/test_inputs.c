@@ -101,6 +101,8 @@ static const command_case commands[] = {
     {{"--model", MODEL, IDS, "--stop", "x"}, NULL, 64, "--stop looks for a text, but " MODEL " has no"},
     {{"chat", "--model", MODEL}, NULL, 66, "tokenizer.json"},
     {{"--prompt-file", "/nowhere", "--model", MODEL}, NULL, 66, "/nowhere"},
+    {{"--prompt-file", "/", "--model", MODEL}, NULL, 66, "/: Is a directory"},
+    {{"--prompt-file", "/dev/zero", "--model", MODEL}, NULL, 65, "/dev/zero is longer than 67108864 bytes"},
     {{"batch", "--model", MODEL, "--input", "README.md", "--output", "-"}, NULL, 64, "--output is \"-\""},
     {{"batch", "--model", MODEL, "--input", "README.md", "--output", ""}, NULL, 64, "--output is \"\""},
     {{"plan", "--model", MODEL, "--echo"}, NULL, 64, "does not belong to plan"},
