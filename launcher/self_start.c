@@ -30,20 +30,35 @@ static const char *const mpirun_line[] = {
     "mpirun", "-q",  "--oversubscribe", "--bind-to", "none",      "--mca",
     "pml",    "ob1", "--mca",           "btl",       "self,vader"};
 
-static void exec_mpirun(int np, int argc, char **argv, const char *self) {
+/* A shell's <(...) is a descriptor of this process, and mpirun passes on none but standard input. */
+static size_t add_descriptor(const char **line, const char *option, const char *path) {
+    if (path == NULL || strncmp(path, "/dev/fd/", strlen("/dev/fd/")) != 0)
+        return 0;
+    const int fd = open(path, O_RDONLY);
+    if (fd < 0)
+        return 0; /* rank 0 says so */
+    dup2(fd, STDIN_FILENO);
+    line[0] = option;
+    line[1] = "/dev/stdin"; /* the later one counts */
+    return 2;
+}
+
+static void exec_mpirun(const cdp_options *o, int argc, char **argv, const char *self) {
     const size_t n_line = sizeof mpirun_line / sizeof mpirun_line[0];
-    const char **line = calloc(n_line + (size_t)argc + 4, sizeof *line);
+    const char **line = calloc(n_line + (size_t)argc + 8, sizeof *line);
     char number[16];
     if (line == NULL)
         _exit(CDP_SYSTEM);
     memcpy(line, mpirun_line, sizeof mpirun_line);
-    snprintf(number, sizeof number, "%d", np);
+    snprintf(number, sizeof number, "%d", o->np);
     size_t n = n_line;
     line[n++] = "-np";
     line[n++] = number;
     line[n++] = self;
     for (int i = 1; i < argc; i++)
         line[n++] = argv[i];
+    n += add_descriptor(line + n, "--prompt-file", o->prompt_file);
+    add_descriptor(line + n, "--input", o->input);
     setenv("CDPIPE_TERMINAL_OUT", isatty(STDOUT_FILENO) ? "1" : "0", 1);
     setenv("CDPIPE_TERMINAL", isatty(STDERR_FILENO) ? "1" : "0", 1); /* the ranks cannot see it */
     if (geteuid() == 0) { /* as root, as in a container, mpirun wants both */
@@ -80,7 +95,7 @@ cdp_status cdp_self_start(int *exit_code_out, const cdp_options *options, int ar
     if (child < 0)
         return cdp_fail(CDP_SYSTEM, "cannot start mpirun: %s", strerror(errno));
     if (child == 0)
-        exec_mpirun(options->np, argc, argv, self);
+        exec_mpirun(options, argc, argv, self);
     const struct sigaction action = {.sa_handler = pass_on, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);

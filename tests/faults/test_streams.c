@@ -57,8 +57,16 @@ static void test_late_text(void **state) {
         " >&2 && cat $TMPDIR/out",
         "mkfifo $TMPDIR/in && { { " LATE LINE " >$TMPDIR/in; } & " PROGRAM
         "batch --temperature 0 --output $TMPDIR/out --input $TMPDIR/in" OPTIONS "; } && cat $TMPDIR/out",
+        "mkfifo $TMPDIR/in && { { " LATE "echo ROMEO: >$TMPDIR/in; } & " PROGRAM
+        "generate --max-new-tokens 3 --temperature 0 --prompt-file $TMPDIR/in" OPTIONS "; }",
+        /* what a shell makes of <(...) */
+        "mkfifo $TMPDIR/in && { { " LATE "echo ROMEO:; } >$TMPDIR/in & " PROGRAM
+        "generate --max-new-tokens 3 --temperature 0 --prompt-file /dev/fd/3" OPTIONS " 3<$TMPDIR/in; }",
+        "mkfifo $TMPDIR/in && { { " LATE LINE "; } >$TMPDIR/in & " PROGRAM
+        "batch --temperature 0 --output $TMPDIR/out --input /dev/fd/3" OPTIONS
+        " 3<$TMPDIR/in; } && cat $TMPDIR/out",
     };
-    check_all(commands, 3, 2, "I am");
+    check_all(commands, 6, 2, "I am");
 }
 
 /* More than a pipe holds, and its reader comes late: at the end of a run, in its middle. */
