@@ -78,9 +78,13 @@ cdp_status cdp_world_agree(cdp_world *world, cdp_status mine) {
         int32_t status;
         char message[1024];
     } verdict = {(int32_t)mine, ""};
+    char who[24] = "";
+    if (strcmp(world->verdict, cdp_error_message()) != 0) /* else it comes from an agreement and has a name */
+        snprintf(who, sizeof who, "rank %d: ", world->rank);
     if (first == world->rank)
-        snprintf(verdict.message, sizeof verdict.message, "rank %d: %s", world->rank, cdp_error_message());
+        snprintf(verdict.message, sizeof verdict.message, "%s%s", who, cdp_error_message());
     CDP_TRY(broadcast_from(world, (int)first, &verdict, sizeof verdict));
+    memcpy(world->verdict, verdict.message, sizeof world->verdict);
     /* Every rank now has the same message; what a later rank found on its own is dropped for it. */
     cdp_error_clear();
     return cdp_fail((cdp_status)verdict.status, "%s", verdict.message);

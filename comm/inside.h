@@ -17,6 +17,7 @@ struct cdp_world {
     /* One communicator a purpose, so that tags and orders never mix. */
     MPI_Comm agreements, beats, headers, data;
     cdp_watchdog *watchdog;
+    char verdict[1024]; /* what was agreed to be wrong, with its rank */
 };
 
 /* An MPI return code as one of ours; `what` names the call for the message. */

@@ -41,7 +41,8 @@ bool cdp_world_unbind(const cdp_world *world, int *n_cpus_out);
 
 /* End of a phase: every rank brings its status (with its message in cdp_error_message). Returns the same
  * status on every rank: CDP_OK when all are, else that of the lowest rank that failed; its message, with
- * "rank N: " before it in worlds of several, is then in every rank's cdp_error_message. Collective. */
+ * "rank N: " before it in worlds of several, is then in every rank's cdp_error_message, and stays so in
+ * a further agreement. Collective. */
 cdp_status cdp_world_agree(cdp_world *world, cdp_status mine);
 
 /* Rank 0's n bytes on every rank. Collective; n is equal everywhere. */

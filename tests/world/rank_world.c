@@ -1,6 +1,7 @@
 /* A rank for tests/world/test_world.c: world, agreements, stop, binding.
  *
- *     rank_world agree CODES     rank r brings the r-th code of "0,65,66"; all return what was agreed
+ *     rank_world agree CODES     rank r brings the r-th code of "0,65,66"; all return what was agreed,
+ *                                by an agreement within another
  *     rank_world collect         broadcast, gather, min, barrier with values that all ranks can check
  *     rank_world who             one line: rank, size, local rank, local size, launcher
  *     rank_world unbind          one line: was it undone, processors now
@@ -31,7 +32,7 @@ static cdp_status agree(cdp_world *world, const char *codes) {
     const cdp_status mine = (cdp_status)atoi(codes);
     if (mine != CDP_OK)
         cdp_fail(mine, "bad thing %d", rank);
-    const cdp_status st = cdp_world_agree(world, mine);
+    const cdp_status st = cdp_world_agree(world, cdp_world_agree(world, mine));
     if (st != CDP_OK)
         printf("%d says %s\n", rank, cdp_error_message());
     return st;
