@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "comm/watchdog.h"
+#include "kernels/fault.h"
 
 static cdp_status drop_row(void *of, const cdp_home_logits *home, int *ask_out) {
     (void)of;
@@ -49,12 +50,12 @@ static cdp_status measure_memory(cdp_run *run, cdp_rank_report *out) {
 static cdp_status gather_reports(cdp_run *run) {
     cdp_rank_report *mine = calloc(1, sizeof *mine);
     run->reports = calloc((size_t)run->size, sizeof *run->reports);
-    cdp_status st = CDP_OK;
-    if (mine == NULL || run->reports == NULL) {
+    cdp_status st = cdp_fault_pass("report");
+    if (mine == NULL || run->reports == NULL)
         st = cdp_fail(CDP_SYSTEM, "no memory for the reports of %d ranks", run->size);
-        goto done;
-    }
-    CDP_TRY_GOTO(measure_memory(run, mine), st, done);
+    if (st == CDP_OK)
+        st = measure_memory(run, mine);
+    CDP_TRY_GOTO(cdp_world_agree(run->world, st), st, done); /* all gather, or none */
     mine->load_s = run->read_s;
     mine->loaded_bytes = run->n_read_bytes;
     if (run->pipeline != NULL) {

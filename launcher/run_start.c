@@ -46,18 +46,14 @@ static cdp_status read_files(cdp_run *run, const cdp_job_spec *job) {
 
 /* All ranks must see the same files: a folder on a network disk may lag behind on one of them. */
 static cdp_status compare_files(cdp_run *run) {
-    uint64_t *all = calloc((size_t)run->size, sizeof *all);
-    if (all == NULL)
-        return cdp_fail(CDP_SYSTEM, "no memory to compare %d ranks", run->size);
-    cdp_status st = cdp_world_gather(run->world, all, &run->index->fingerprint, sizeof *all);
-    for (int i = 1; st == CDP_OK && i < run->size; i++)
-        if (all[i] != all[0])
-            st =
-                cdp_fail(CDP_BAD_MODEL,
-                         "%s: rank %d sees other weight files than rank 0 (header hash %016llx, not %016llx)",
-                         run->options->model, i, (unsigned long long)all[i], (unsigned long long)all[0]);
-    free(all);
-    return st;
+    const uint64_t mine = run->index->fingerprint;
+    uint64_t first = mine;
+    CDP_TRY(cdp_world_broadcast(run->world, &first, sizeof first));
+    if (mine == first)
+        return CDP_OK;
+    return cdp_fail(CDP_BAD_MODEL,
+                    "%s: this rank sees other weight files than rank 0 (header hash %016llx, not %016llx)",
+                    run->options->model, (unsigned long long)mine, (unsigned long long)first);
 }
 
 static cdp_dtype dtype_of(const char *word, cdp_dtype otherwise) {
@@ -159,11 +155,11 @@ static cdp_status decide(cdp_run *run, const cdp_job_spec *job, const cdp_place 
     if (run->size > CDP_MAX_RANKS)
         return cdp_fail(CDP_USAGE, "%d ranks, %d at most", run->size, CDP_MAX_RANKS);
     cdp_place *places = calloc((size_t)run->size, sizeof *places);
-    if (places == NULL)
-        return cdp_fail(CDP_SYSTEM, "no memory for the places of %d ranks", run->size);
-    cdp_status st = cdp_world_gather(run->world, places, place, sizeof *place);
+    cdp_status st = places != NULL ? cdp_fault_pass("plan")
+                                   : cdp_fail(CDP_SYSTEM, "no memory for the places of %d ranks", run->size);
+    st = cdp_world_agree(run->world, st); /* all gather, or none */
     if (st == CDP_OK)
-        st = cdp_fault_pass("plan");
+        st = cdp_world_gather(run->world, places, place, sizeof *place);
     if (st == CDP_OK && run->rank == 0)
         st = job->prepare(run, job->of, &n_tokens);
     if (st == CDP_OK && run->rank == 0)

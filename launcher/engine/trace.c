@@ -68,11 +68,15 @@ static cdp_status open_file(cdp_trace *t) {
 cdp_status cdp_trace_open(cdp_trace **out, cdp_world *world, const char *path) {
     *out = NULL;
     cdp_trace *t = calloc(1, sizeof *t);
-    if (t == NULL)
-        return cdp_fail(CDP_SYSTEM, "no memory for the trace");
+    cdp_status st =
+        cdp_world_agree(world, t != NULL ? CDP_OK : cdp_fail(CDP_SYSTEM, "no memory for the trace"));
+    if (st != CDP_OK) {
+        free(t);
+        return st;
+    }
     t->world = world;
     t->path = path;
-    cdp_status st = cdp_world_clock(world, &t->start.offset_ns);
+    st = cdp_world_clock(world, &t->start.offset_ns);
     t->start.at_ns = cdp_now_ns();
     t->zero_ns = t->start.at_ns;
     if (st == CDP_OK && cdp_world_rank(world) == 0)

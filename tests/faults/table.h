@@ -38,8 +38,8 @@ static const fault_kind kinds[] = {
 enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
 
 /* `write` is where rank 0 writes its text: others never come there. `sync` belongs to batch. */
-static const char *const points[] = {"init", "args",    "config", "plan", "alloc", "load",    "comm-init",
-                                     "step", "compute", "send",   "recv", "write", "finalize"};
+static const char *const points[] = {"init", "args",    "config", "plan", "alloc", "load",   "comm-init",
+                                     "step", "compute", "send",   "recv", "write", "report", "finalize"};
 enum { N_POINTS = sizeof points / sizeof points[0] };
 
 /* A kind at `compute` when the device is a GPU. */
