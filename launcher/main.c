@@ -243,10 +243,12 @@ int main(int argc, char **argv) {
                           (options.command == CDP_DEVICES && !cdp_world_has_launcher());
     if (parsed == CDP_OK && is_alone)
         return alone_main(&options);
-    if (parsed == CDP_OK && !cdp_world_has_launcher() && options.np == 0 &&
-        cdp_place_n_gpus(&options.np, &options) != CDP_OK) {
-        print_error();
-        return CDP_UNAVAILABLE;
+    if (parsed == CDP_OK && !cdp_world_has_launcher() && options.np == 0) {
+        const cdp_status counted = cdp_place_n_gpus(&options.np, &options);
+        if (counted != CDP_OK) {
+            print_error();
+            return counted;
+        }
     }
     if (parsed == CDP_OK && cdp_self_start_wanted(&options)) {
         int exit_code = 0;

@@ -73,6 +73,7 @@ static const command_case commands[] = {
     {{"--model", "tests", IDS}, NULL, 66, "tests: no config.json there: a model is a folder with"},
     {{"--model", "a\nb\"c", IDS}, NULL, 66, "a\\x0Ab"},
     {{"--device", "cpu", "--num-gpus", "2", "--model", MODEL, IDS}, NULL, 64, "--num-gpus"},
+    {{"--device", "foo", "--num-gpus", "2", "--model", MODEL, IDS}, NULL, 64, "--device is \"foo\""},
     {{"--device", "tpu", "--model", MODEL, IDS}, NULL, 64, "tpu"},
     {{"--device", "cuda", "--model", MODEL, IDS},
      "CUDA_VISIBLE_DEVICES=",
