@@ -11,6 +11,7 @@
 #pragma once
 
 #include "comm/world.h"
+#include "launcher/batch/hash.h"
 #include "launcher/engine/engine.h"
 #include "launcher/engine/trace.h"
 #include "launcher/options/options.h"
@@ -52,6 +53,7 @@ struct cdp_run {
     cdp_cpu_tier tier;
     cdp_model_card *card;
     cdp_tensor_index *index;
+    cdp_hash128 config_hash;  /* of config.json, byte by byte */
     cdp_tokenizer *tokenizer; /* rank 0, where the job wants one and the model has one */
     cdp_plan *plan;
     int n_taps; /* rank 0: states a home row may bring along, which `prepare` sets before the plan is made */

@@ -22,6 +22,19 @@
             return agreed_;                                                                                  \
     } while (0)
 
+enum { MAX_CONFIG_BYTES = 64 << 20 };
+
+static cdp_status hash_config(cdp_run *run) {
+    char path[4200], *text = NULL;
+    size_t n = 0;
+    if (!cdp_file_join(path, sizeof path, run->options->model, "config.json"))
+        return CDP_OK; /* the card would not have been read */
+    CDP_TRY(cdp_file_read_text(&text, &n, path, MAX_CONFIG_BYTES));
+    run->config_hash = cdp_hash_add(CDP_HASH_START, text, n);
+    free(text);
+    return CDP_OK;
+}
+
 static cdp_status read_files(cdp_run *run, const cdp_job_spec *job) {
     const char *dir = run->options->model;
     CDP_TRY(cdp_fault_pass("config"));
@@ -30,6 +43,7 @@ static cdp_status read_files(cdp_run *run, const cdp_job_spec *job) {
     if (run->card == NULL || run->plan == NULL)
         return cdp_fail(CDP_SYSTEM, "no memory for the model card");
     CDP_TRY(cdp_model_card_read(run->card, dir));
+    CDP_TRY(hash_config(run));
     CDP_TRY(cdp_tensor_index_open(&run->index, dir));
     CDP_TRY(cdp_model_card_settle(run->card, run->index));
     char path[4200];
@@ -47,13 +61,23 @@ static cdp_status read_files(cdp_run *run, const cdp_job_spec *job) {
 /* All ranks must see the same files: a folder on a network disk may lag behind on one of them. */
 static cdp_status compare_files(cdp_run *run) {
     const uint64_t mine = run->index->fingerprint;
-    uint64_t first = mine;
+    struct {
+        uint64_t weights;
+        cdp_hash128 config;
+    } first = {mine, run->config_hash};
+    char shown[2][CDP_HASH_TEXT];
     CDP_TRY(cdp_world_broadcast(run->world, &first, sizeof first));
-    if (mine == first)
-        return CDP_OK;
-    return cdp_fail(CDP_BAD_MODEL,
-                    "%s: this rank sees other weight files than rank 0 (header hash %016llx, not %016llx)",
-                    run->options->model, (unsigned long long)mine, (unsigned long long)first);
+    if (cdp_hash_compare(run->config_hash, first.config) != 0)
+        return cdp_fail(CDP_BAD_MODEL,
+                        "%s/config.json: this rank sees another file than rank 0 (hash %s, not %s)",
+                        run->options->model, cdp_hash_text(shown[0], run->config_hash),
+                        cdp_hash_text(shown[1], first.config));
+    if (mine != first.weights)
+        return cdp_fail(
+            CDP_BAD_MODEL,
+            "%s: this rank sees other weight files than rank 0 (header hash %016llx, not %016llx)",
+            run->options->model, (unsigned long long)mine, (unsigned long long)first.weights);
+    return CDP_OK;
 }
 
 static cdp_dtype dtype_of(const char *word, cdp_dtype otherwise) {

@@ -352,8 +352,11 @@ static void check_other_folder(int np, const char *elsewhere, int code, const ch
 
 static void test_other_folder(void **state) {
     (void)state;
-    char *bytes, missing[4096], newer[4096];
+    char *bytes, *config, missing[4096], newer[4096], turned[4096];
     size_t n;
+    config = edit_config("10000.0", "50000.0"); /* a rope_theta that nothing but the logits would tell */
+    make_broken(turned, sizeof turned, next_model++, "config.json", config, strlen(config));
+    free(config);
     make_broken(missing, sizeof missing, next_model++, "model.safetensors", NULL, 0);
     assert_int_equal(cdp_file_read_text(&bytes, &n, test_path(MODEL "/model.safetensors"), 1 << 24), CDP_OK);
     memcpy(strstr(bytes + 8, "\"pt\""), "\"pu\"",
@@ -363,6 +366,7 @@ static void test_other_folder(void **state) {
     for (int np = 2; np <= 3; np++) {
         check_other_folder(np, missing, 66, "model.safetensors");
         check_other_folder(np, "nowhere", 66, "model");
+        check_other_folder(np, turned, 78, "model/config.json: this rank sees another file than rank 0");
         check_other_folder(np, newer, 78, "sees other weight files than rank 0");
     }
 }
