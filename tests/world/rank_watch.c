@@ -11,6 +11,7 @@
  *     spoken               it says a line of its own and leaves with 74
  *     leave                it ends abruptly, though after the agreement, while the others' main threads are
  *                          slow to look
+ *     beat                 its last beat is still on its way when it leaves, though after the agreement
  *     lost                 it has sent step 7, and the next rank has asked for it: from the start
  *     lost-far             the same of the rank before it, as if each were on a host of its own: the ring of
  *                          messages passes over those between
@@ -132,6 +133,20 @@ static void become_slow(int rank) {
     setitimer(ITIMER_REAL, &often, NULL);
 }
 
+/* The next rank takes the last beat only when it has left the ring of beats itself. */
+static void hold_last_beat(cdp_world *world) {
+    static char byte;
+    MPI_Request *out = &world->watchdog->beat_out;
+    MPI_Wait(out, MPI_STATUS_IGNORE);
+    MPI_Issend(&byte, 1, MPI_BYTE, (world->rank + 1) % world->size, 0, world->data, out);
+}
+
+static void take_last_beat(cdp_world *world, int from) {
+    char byte;
+    usleep(300000);
+    MPI_Recv(&byte, 1, MPI_BYTE, from, 0, world->data, MPI_STATUS_IGNORE);
+}
+
 static void leave(int code) {
     _exit(code);
 }
@@ -151,8 +166,13 @@ int main(int argc, char **argv) {
         become_slow(cdp_world_rank(world));
     else if (st == CDP_OK && is_leaving)
         wait_s(world, 0.35); /* the others are in cdp_watchdog_stop by now, and asleep */
+    const bool has_beat = strcmp(p.kind, "beat") == 0;
+    if (st == CDP_OK && has_beat && cdp_world_rank(world) == p.victim)
+        hold_last_beat(world);
     if (st == CDP_OK)
         st = cdp_watchdog_stop(world);
+    if (st == CDP_OK && has_beat && cdp_world_rank(world) == (p.victim + 1) % cdp_world_size(world))
+        take_last_beat(world, p.victim);
     if (st == CDP_OK && is_leaving && cdp_world_rank(world) == p.victim)
         _exit(0);
     if (st != CDP_OK)

@@ -183,14 +183,17 @@ static void healthy_runs_are_left_alone(void **state) {
     assert_true(test_run_signal(suspended, SIGSTOP) >= 4);
     usleep((useconds_t)((limit_s + 2.5) * 1e6));
     test_run_signal(suspended, SIGCONT);
-    test_run *runs[] = {slow, leaving[0], leaving[1], suspended};
-    test_run_wait_all(runs, 4);
+    test_run *runs[] = {
+        slow, leaving[0], leaving[1], suspended, start(2, 1, "beat", "1"), start(3, 1, "beat", "1")};
+    test_run_wait_all(runs, 6);
     check(slow, slow->exit_code == 0 && slow->n_err == 0);
     /* mpirun itself dislikes an end without MPI_Finalize; but no rank may have said anything. */
     check(leaving[0], count(leaving[0]->err, "cdpipe: error:") == 0);
     check(leaving[1], count(leaving[1]->err, "cdpipe: error:") == 0);
     check(suspended, suspended->exit_code == 0 && suspended->n_err == 0);
-    for (int i = 0; i < 4; i++)
+    for (int i = 4; i < 6; i++)
+        check(runs[i], runs[i]->exit_code == 0 && runs[i]->n_err == 0);
+    for (int i = 0; i < 6; i++)
         test_run_close(runs[i]);
 }
 
