@@ -128,10 +128,9 @@ cdp_status cdp_peers_open(cdp_watchdog *w) {
     cdp_status st = CDP_OK;
     rank_card *cards = calloc(n, sizeof *cards);
     cdp_peer *peers = calloc(n, sizeof *peers);
-    if (cards == NULL || peers == NULL) {
+    if (cards == NULL || peers == NULL)
         st = cdp_fail(CDP_SYSTEM, "no memory to watch %d ranks", world->size);
-        goto done;
-    }
+    CDP_TRY_GOTO(cdp_world_agree(world, st), st, done); /* all gather, or none */
     CDP_TRY_GOTO(cdp_world_gather(world, cards, &mine, sizeof mine), st, done);
     for (size_t i = 0; i < n; i++)
         fill_peer(&peers[i], &cards[i], world, /*is_me=*/(int)i == world->rank);

@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "kernels/fault.h"
+
 /* Signals are for the main thread, whose loop they are to reach. */
 static cdp_status start_thread(cdp_watchdog *w) {
     sigset_t all, before;
@@ -66,24 +68,34 @@ static cdp_watchdog *make_watchdog(cdp_world *world, const cdp_watchdog_options 
     return w;
 }
 
-/* The thread runs before the pids are exchanged, so that a rank that stops in the exchange is seen too. */
+/* What this rank can do by itself. */
+static cdp_status start_own(cdp_watchdog *w) {
+    CDP_TRY(cdp_fault_pass("watchdog"));
+    w->wake_fd = eventfd(0, EFD_CLOEXEC);
+    if (w->wake_fd < 0)
+        return cdp_fail(CDP_SYSTEM, "eventfd: %s", strerror(errno));
+    CDP_TRY(cdp_door_open(&w->door, &w->door_fd));
+    cdp_door_write(w->door, &(cdp_label){.activity = CDP_STARTING, .first = 0, .last = -1, .step = -1});
+    CDP_TRY(cdp_beat_open(w));
+    CDP_TRY(start_thread(w));
+    w->world->watchdog = w; /* cdp_world_close ends it from here on, whatever comes */
+    return CDP_OK;
+}
+
+/* The thread runs before the pids are exchanged, so that a rank that stops in the exchange is seen too. A
+ * rank without a watchdog of its own would send no beats: all watch, or none. */
 cdp_status cdp_watchdog_start(cdp_world *world, const cdp_watchdog_options *options) {
     cdp_watchdog *w = make_watchdog(world, options);
-    if (w == NULL)
-        return cdp_fail(CDP_SYSTEM, "no memory for the watchdog");
-    cdp_status st = CDP_OK;
-    w->wake_fd = eventfd(0, EFD_CLOEXEC);
-    if (w->wake_fd < 0) {
-        st = cdp_fail(CDP_SYSTEM, "eventfd: %s", strerror(errno));
-        goto failed;
-    }
-    CDP_TRY_GOTO(cdp_door_open(&w->door, &w->door_fd), st, failed);
-    cdp_door_write(w->door, &(cdp_label){.activity = CDP_STARTING, .first = 0, .last = -1, .step = -1});
-    CDP_TRY_GOTO(cdp_beat_open(w), st, failed);
-    CDP_TRY_GOTO(start_thread(w), st, failed);
-    world->watchdog = w; /* cdp_world_close ends it from here on, whatever comes */
-    return cdp_peers_open(w);
-failed:
+    cdp_status st = w != NULL ? start_own(w) : cdp_fail(CDP_SYSTEM, "no memory for the watchdog");
+    st = cdp_world_agree(world, st);
+    if (st == CDP_OK)
+        st = cdp_peers_open(w);
+    if (st == CDP_OK || w == NULL)
+        return st;
+    if (world->watchdog != NULL)
+        end_thread(w);
+    cdp_beat_close(w); /* trouble here has nobody left to be told */
+    world->watchdog = NULL;
     free_watchdog(w);
     return st;
 }

@@ -38,8 +38,9 @@ typedef struct cdp_watchdog_options {
     void *progress_of;
 } cdp_watchdog_options;
 
-/* Start watching; from now on cdp_world_poll sends and takes beats. Collective (pids are exchanged). There is
- * one watchdog a world; cdp_world_close ends it if cdp_watchdog_stop has not. */
+/* Start watching; from now on cdp_world_poll sends and takes beats. Collective (pids are exchanged); the same
+ * status on every rank, and no rank watches where it is not CDP_OK. There is one watchdog a world;
+ * cdp_world_close ends it if cdp_watchdog_stop has not. */
 cdp_status cdp_watchdog_start(cdp_world *world, const cdp_watchdog_options *options);
 
 /* Another limit: --step-timeout is agreed only after the watchdog has started. */

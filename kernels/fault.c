@@ -39,9 +39,9 @@ static const char *const kind_names[N_KINDS] = {[KILL9] = "kill9",
                                                 [CUDA_STICKY] = "cuda-sticky",
                                                 [NCCL_ERROR] = "nccl-error"};
 
-static const char *const point_names[] = {"init", "args",      "config", "plan",    "alloc",
-                                          "load", "comm-init", "step",   "compute", "send",
-                                          "recv", "write",     "sync",   "report",  "finalize"};
+static const char *const point_names[] = {"init",  "watchdog",  "args",   "config",  "plan", "alloc",
+                                          "load",  "comm-init", "step",   "compute", "send", "recv",
+                                          "write", "sync",      "report", "finalize"};
 
 /* The one fault of this process: read once, before there are threads. A fault may be met anywhere, so every
  * place that could fail would otherwise have to be handed it. */
@@ -119,10 +119,9 @@ cdp_status cdp_fault_open(int rank) {
         return cdp_fail(
             CDP_USAGE,
             "CDPIPE_FAULT: got \"%s\", expected RANK:POINT:KIND[:N] or RANK:POINT:slow:MS[:N] "
-            "with POINT init, args, config, plan, alloc, load, comm-init, step, compute, send, recv, "
-            "write, sync, report or finalize and KIND kill9, segv, exit0, exit3, stop, hang, loop, enomem, "
-            "eio, "
-            "cuda-sticky or nccl-error",
+            "with POINT init, watchdog, args, config, plan, alloc, load, comm-init, step, compute, send, "
+            "recv, write, sync, report or finalize and KIND kill9, segv, exit0, exit3, stop, hang, loop, "
+            "enomem, eio, cuda-sticky or nccl-error",
             cdp_escape(shown, sizeof shown, text, strlen(text)));
     }
     if (victim != rank)

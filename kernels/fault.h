@@ -3,11 +3,12 @@
  *     CDPIPE_FAULT=RANK:POINT:KIND[:N]          at the N-th passage of POINT (default 1) on RANK
  *     CDPIPE_FAULT=RANK:POINT:slow:MS[:N]       from the N-th passage on, sleep MS each time
  *
- * Points: init (before MPI starts), args, config, plan, alloc, load (a block of weights read), comm-init,
- * step (a step begins), compute (a worker of the CPU device begins a job), send, recv, write, sync (of an
- * output file), report (all ranks tell how they fared), finalize. Kinds: kill9, segv, exit0, exit3, stop (SIGSTOP) happen to the process; hang
- * (asleep), loop (at work for ever) and slow to the thread that passes; enomem, eio, cuda-sticky and
- * nccl-error are what the call at that point returns. Always compiled in; unset costs one comparison.
+ * Points: init (before MPI starts), watchdog (it starts), args, config, plan, alloc, load (a block of weights
+ * read), comm-init, step (a step begins), compute (a worker of the CPU device begins a job), send, recv,
+ * write, sync (of an output file), report (all ranks tell how they fared), finalize. Kinds: kill9, segv,
+ * exit0, exit3, stop (SIGSTOP) happen to the process; hang (asleep), loop (at work for ever) and slow to the
+ * thread that passes; enomem, eio, cuda-sticky and nccl-error are what the call at that point returns. Always
+ * compiled in; unset costs one comparison.
  */
 #pragma once
 
