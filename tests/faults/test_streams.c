@@ -1,5 +1,5 @@
-/* A person who types slowly or stops to read is no fault: what a run reads comes, and what it writes is taken,
- * long after --step-timeout, and no watchdog says a word.
+/* A person who types slowly or stops to read is no fault: what a run reads comes, and what it writes is
+ * taken, long after --step-timeout, and no watchdog says a word.
  *
  * What it catches: a read, a write or an open that blocks the main thread of rank 0.
  */
