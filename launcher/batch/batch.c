@@ -93,8 +93,12 @@ static cdp_status read_records(cdp_batch *batch) {
     const bool has_bytes = fstat(batch->output.fd, &about) == 0 && about.st_size > 0;
     CDP_TRY(compare_manifest(batch, has_bytes || batch->output.state == CDP_OUTPUT_WHOLE));
     cdp_status st = cdp_output_read(&batch->output, on_record, batch, &n_torn);
-    if (st == CDP_BAD_DATA)
-        return cdp_fail(st, "%s: %s; nothing was changed", batch->options->output, cdp_error_message());
+    if (st == CDP_BAD_DATA) {
+        char why[512];
+        snprintf(why, sizeof why, "%s", cdp_error_message());
+        cdp_error_clear(); /* the first message stays, and a record does not know whose it is */
+        return cdp_fail(st, "%s: %s; nothing was changed", batch->options->output, why);
+    }
     CDP_TRY(st);
     if (n_torn > 0 && batch->output.state == CDP_OUTPUT_PART) {
         cdp_note("%s: a torn record of %" PRIu64 " bytes at its end is cut off", batch->output.part, n_torn);

@@ -280,6 +280,10 @@ static void test_status(void **state) {
     fclose(to);
     free(text);
     check_status(out, 65, "\"state\": \"damaged\"");
+    char says[700];
+    snprintf(says, sizeof says, "error: %s: record %d has the id of an earlier one; nothing was changed", out,
+             N_LINES + 1);
+    refuse(input, out, NULL, 65, says);
     unlink(beside(out, ".manifest"));
     check_status(out, 65, "");
 }
