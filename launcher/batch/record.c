@@ -120,7 +120,8 @@ cdp_status cdp_record_identify(cdp_hash128 *id_out, bool *is_error_out, const ch
     const cJSON *error = cdp_json_get(tree, "error");
     bool is_good = true;
     *is_error_out = error != NULL && !cJSON_IsNull(error);
-    if (*is_error_out && cJSON_IsNumber(line) && cdp_json_is_whole(line))
+    if (*is_error_out && cJSON_IsNumber(line) && cdp_json_is_whole(line) && line->valuedouble >= 1 &&
+        line->valuedouble <= UINT32_MAX)
         *id_out = cdp_line_hash((uint32_t)line->valuedouble);
     else
         is_good =

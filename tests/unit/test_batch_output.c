@@ -363,12 +363,30 @@ static void test_groups(void **state) {
     cdp_output_close(&out);
 }
 
+/* A number of a line that no line can have. */
+static void test_odd_line_numbers(void **state) {
+    (void)state;
+    static const char *const numbers[] = {"-1", "0", "4294967296", "1e300", "1.5", "\"1\""};
+    cdp_hash128 id;
+    bool is_error;
+    char text[128];
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        snprintf(text, sizeof text, "{\"line\": %s, \"error\": {\"type\": \"x\"}}", numbers[i]);
+        cdp_error_clear();
+        assert_int_equal(cdp_record_identify(&id, &is_error, text, strlen(text), 3), CDP_BAD_DATA);
+        assert_string_equal(cdp_error_message(), "record 3 has no id");
+    }
+    snprintf(text, sizeof text, "{\"line\": 4294967295, \"error\": {\"type\": \"x\"}}");
+    assert_int_equal(cdp_record_identify(&id, &is_error, text, strlen(text), 3), CDP_OK);
+    assert_int_equal(cdp_hash_compare(id, cdp_line_hash(UINT32_MAX)), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_call_fails), cmocka_unit_test(test_short_writes),
         cmocka_unit_test(test_torn_tail),        cmocka_unit_test(test_broken_middle),
         cmocka_unit_test(test_manifest),         cmocka_unit_test(test_lock),
-        cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_groups),           cmocka_unit_test(test_odd_line_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
