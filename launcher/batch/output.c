@@ -87,11 +87,12 @@ cdp_status cdp_output_open(cdp_output *out, const cdp_disk *disk, const char *pa
     CDP_TRY(begin(out, disk, path));
     for (bool is_ours = false; !is_ours;) {
         bool is_there;
+        if (out->fd >= 0)
+            close(out->fd); /* with its lock */
+        out->fd = -1;
         CDP_TRY(find_whole(out, &is_there));
         if (is_there)
             return open_there(out);
-        if (out->fd >= 0)
-            close(out->fd);
         errno = 0;
         out->fd = open(out->part, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
         if (out->fd < 0)

@@ -363,6 +363,38 @@ static void test_groups(void **state) {
     cdp_output_close(&out);
 }
 
+/* The linker puts this in the place of flock (tests/CMakeLists.txt): between our open and our lock the run
+ * before us has come to its end. */
+static bool ends_meanwhile;
+static int locked_fd = -1;
+int __real_flock(int fd, int operation);
+int __wrap_flock(int fd, int operation);
+int __wrap_flock(int fd, int operation) {
+    char part[320];
+    snprintf(part, sizeof part, "%s.part", out_path);
+    if (ends_meanwhile && rename(part, out_path) == 0)
+        locked_fd = fd;
+    ends_meanwhile = false;
+    return __real_flock(fd, operation);
+}
+
+/* The lock that came too late is given back: the file that was OUT.part is OUT now. */
+static void test_late_lock(void **state) {
+    (void)state;
+    cdp_output out;
+    struct stat about;
+    unlink(out_path);
+    ends_meanwhile = true;
+    assert_int_equal(cdp_output_open(&out, &cdp_disk_real, out_path), CDP_OK);
+    assert_int_equal(out.state, CDP_OUTPUT_WHOLE);
+    assert_true(locked_fd >= 0);
+    assert_int_equal(fstat(out.fd, &about), 0);
+    assert_true(out.fd == locked_fd || fcntl(locked_fd, F_GETFD) < 0);
+    cdp_output_close(&out);
+    assert_true(fcntl(locked_fd, F_GETFD) < 0);
+    unlink(out_path);
+}
+
 /* A number of a line that no line can have. */
 static void test_odd_line_numbers(void **state) {
     (void)state;
@@ -386,7 +418,8 @@ int main(void) {
         cmocka_unit_test(test_every_call_fails), cmocka_unit_test(test_short_writes),
         cmocka_unit_test(test_torn_tail),        cmocka_unit_test(test_broken_middle),
         cmocka_unit_test(test_manifest),         cmocka_unit_test(test_lock),
-        cmocka_unit_test(test_groups),           cmocka_unit_test(test_odd_line_numbers),
+        cmocka_unit_test(test_groups),           cmocka_unit_test(test_late_lock),
+        cmocka_unit_test(test_odd_line_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
