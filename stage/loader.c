@@ -72,12 +72,12 @@ cdp_status cdp_loader_open(cdp_loader **out, cdp_device *device, const cdp_tenso
     loader->readers = calloc((size_t)options->n_readers, sizeof *loader->readers);
     loader->fds = calloc((size_t)index->n_files, sizeof *loader->fds);
     cdp_status st = CDP_OK;
+    for (int i = 0; loader->fds != NULL && i < index->n_files; i++)
+        loader->fds[i] = -1;
     if (loader->readers == NULL || loader->fds == NULL) {
         st = cdp_fail(CDP_SYSTEM, "no memory for the loader");
         goto done;
     }
-    for (int i = 0; i < index->n_files; i++)
-        loader->fds[i] = -1;
     for (int i = 0; i < index->n_files; i++) {
         uint64_t size = 0;
         CDP_TRY_GOTO(cdp_file_open(&loader->fds[i], &size, index->files[i].path), st, done);
