@@ -34,6 +34,19 @@ static cdp_status settle_run(const cdp_problem *p, cdp_run_shape *out) {
     return CDP_OK;
 }
 
+/* MPI counts a message's bytes in int: the hidden rows of a step with what is tapped of them. */
+static cdp_status check_messages(const cdp_model_card *card, const cdp_run_shape *run) {
+    const uint64_t row = (uint64_t)card->hidden * cdp_dtype_bytes(cdp_hidden_dtype(run));
+    const uint64_t rows = (uint64_t)cdp_step_rows(run) + (uint64_t)cdp_tap_rows(run);
+    if (rows <= INT32_MAX / row)
+        return CDP_OK;
+    return cdp_fail(
+        CDP_USAGE,
+        "a step of %d tokens is a message of %.2f GiB, and less than 2 are possible: try a smaller "
+        "--chunk or --max-batch",
+        cdp_step_rows(run), (double)(rows * row) / 0x1p30);
+}
+
 /* The split at the wanted KV; if none fits, at the largest block count (one ctx at least) for which one
  * does. So the blocks are what the tightest stage can hold. */
 static cdp_status split_best(const cdp_problem *p, const cdp_run_shape *run, int *end_layer,
@@ -94,6 +107,7 @@ cdp_status cdp_plan_make(cdp_plan *out, const cdp_model_card *card, const cdp_pl
     name_policy(out, request->device_map);
     CDP_TRY_GOTO(cdp_problem_open(&p, card, request, NULL), st, done);
     CDP_TRY_GOTO(settle_run(&p, &out->run), st, done);
+    CDP_TRY_GOTO(check_messages(card, &out->run), st, done);
     CDP_TRY_GOTO(split_best(&p, &out->run, end_layer, &out->n_blocks, &out->fits), st, done);
     fill_stages(out, &p, end_layer);
 done:

@@ -144,6 +144,29 @@ static void test_wrong_requests(void **state) {
     }
 }
 
+/* One row less than MPI's int holds, and one more: of the chunk, of the batch, of what is tapped. */
+static void test_message_limit(void **state) {
+    (void)state;
+    static const struct {
+        int chunk, max_batch, n_taps;
+        bool is_refused;
+    } rows[] = {{32767, 1, 0, false},  {32768, 1, 0, true}, {128, 32767, 0, false},
+                {128, 32768, 0, true}, {8, 4096, 6, false}, {8, 4096, 7, true}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        bench *b = bench_open(LLAMA_3_8B, 2, 8192 * GiB);
+        b->card.hidden = 16384;
+        b->request.run = test_run(64, rows[i].max_batch);
+        b->request.run.dtype = CDP_F32;
+        b->request.run.chunk = rows[i].chunk;
+        b->request.run.n_taps = rows[i].n_taps;
+        const cdp_status st = make(b);
+        if (st != (rows[i].is_refused ? CDP_USAGE : CDP_OK) ||
+            (rows[i].is_refused && strstr(cdp_error_message(), "a message of 2.00 GiB") == NULL))
+            fail_msg("row %zu: %d, %s", i, (int)st, cdp_error_message());
+        free(b);
+    }
+}
+
 static void test_layer_counts(void **state) {
     (void)state;
     static const struct {
@@ -241,6 +264,7 @@ int main(void) {
         cmocka_unit_test(test_budgets),
         cmocka_unit_test(test_ranks_left_out),
         cmocka_unit_test(test_more_ranks_than_layers),
+        cmocka_unit_test(test_message_limit),
         cmocka_unit_test(test_wrong_requests),
         cmocka_unit_test(test_layer_counts),
         cmocka_unit_test(test_auto_beats_every_map),
