@@ -150,9 +150,11 @@ cdp_status cdp_schedule_submit(cdp_schedule *all, const cdp_request *request) {
     s->n_heard = request->wants_all ? 0 : request->n_prompt - 1;
     memcpy(s->tokens, request->prompt, (size_t)request->n_prompt * sizeof *s->tokens);
     s->rope_list = all->rope->n_lists > 1 && request->limit > all->rope->original_max ? 1 : 0;
-    if (all->rope->n_lists > 1)
-        cdp_note("longrope: the %s list, for a sequence of up to %d tokens (original length %d)",
-                 s->rope_list == 1 ? "long" : "short", request->limit, all->rope->original_max);
+    if (all->rope->n_lists > 1 && !all->has_said_rope[s->rope_list])
+        cdp_note("longrope: the %s list, for sequences of %s %d tokens, as one of up to %d",
+                 s->rope_list == 1 ? "long" : "short", s->rope_list == 1 ? "more than" : "at most",
+                 all->rope->original_max, request->limit);
+    all->has_said_rope[s->rope_list] = true;
     const cdp_status st = request->keeps ? take_kept(all, s) : CDP_OK;
     if (st != CDP_OK) {
         close_sequence(s);

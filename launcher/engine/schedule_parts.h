@@ -51,6 +51,7 @@ struct cdp_schedule {
     cdp_step_cost cost;
     kept_cache kept;
     uint64_t n_submitted, n_put_back, n_reused;
+    bool has_said_rope[2]; /* longrope: which list is used */
 };
 
 /* Slot and blocks of what was kept, back. */

@@ -10,9 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "kernels/log.h"
 #include "tests/support/schedule_ring.h"
 
 static void draw_players(test_ring *sim, test_random *r, int n) {
@@ -196,13 +198,40 @@ static void test_hold(void **state) {
     }
 }
 
+/* Which list of longrope is used is said of each list, not of each of a hundred thousand sequences. */
+static void test_says_rope_once(void **state) {
+    (void)state;
+    enum { N = 40 };
+    char text[4096] = "";
+    FILE *said = tmpfile();
+    const int before = dup(STDERR_FILENO);
+    test_ring *sim = test_ring_open(1, 2, 8, 4, 40, 20);
+    sim->rope = (cdp_rope_card){.n_lists = 2, .original_max = 20};
+    sim->players = calloc(N, sizeof *sim->players);
+    sim->n_players = N;
+    for (int i = 0; i < N; i++)
+        sim->players[i] = (test_player){.n_prompt = 3, .limit = i % 3 == 0 ? 30 : 20, .n_wanted = 2};
+    cdp_log_open(true);
+    dup2(fileno(said), STDERR_FILENO);
+    test_ring_run(sim);
+    dup2(before, STDERR_FILENO);
+    cdp_log_open(false);
+    rewind(said);
+    text[fread(text, 1, sizeof text - 1, said)] = '\0';
+    if (strcmp(text,
+               "# longrope: the long list, for sequences of more than 20 tokens, as one of up to 30\n"
+               "# longrope: the short list, for sequences of at most 20 tokens, as one of up to 20\n") != 0)
+        fail_msg("%s", text);
+    test_ring_close(sim);
+    fclose(said);
+    close(before);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_rings),
-        cmocka_unit_test(test_turns),
-        cmocka_unit_test(test_only_what_is_new),
-        cmocka_unit_test(test_order_is_kept),
-        cmocka_unit_test(test_hold),
+        cmocka_unit_test(test_says_rope_once), cmocka_unit_test(test_random_rings),
+        cmocka_unit_test(test_turns),          cmocka_unit_test(test_only_what_is_new),
+        cmocka_unit_test(test_order_is_kept),  cmocka_unit_test(test_hold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
