@@ -58,6 +58,7 @@ static cdp_status wait_request(const nccl_edge *e, MPI_Request *request, int64_t
 
 /* Different versions do not understand each other, and say so less clearly. */
 static cdp_status share_id(const nccl_edge *e, ncclUniqueId *out, int64_t deadline_ns) {
+    static edge_id told; /* MPI may read it when this rank has long given up a send that nobody takes */
     edge_id message = {0};
     int mine = 0;
     MPI_Request request;
@@ -72,8 +73,9 @@ static cdp_status share_id(const nccl_edge *e, ncclUniqueId *out, int64_t deadli
         code = ncclGetUniqueId(&message.id);
         if (code != ncclSuccess)
             return fail_edge(e, code, "ncclGetUniqueId");
+        told = message;
         CDP_TRY(cdp_from_mpi(
-            MPI_Isend(&message, sizeof message, MPI_BYTE, e->peer, ID_TAG, e->link->world->data, &request),
+            MPI_Isend(&told, sizeof told, MPI_BYTE, e->peer, ID_TAG, e->link->world->data, &request),
             "the id of an NCCL edge"));
     } else {
         CDP_TRY(cdp_from_mpi(
