@@ -35,7 +35,7 @@ static cdp_status work(cdp_run *run, const cdp_job_spec *job) {
 /* What the stage really took. On a GPU that is everything that went since the context was there, libraries
  * too; where others share it, only what this rank allocated. */
 static cdp_status measure_memory(cdp_run *run, cdp_rank_report *out) {
-    out->peak_bytes = cdp_process_peak_bytes();
+    out->peak_bytes = run->peak_bytes > 0 ? run->peak_bytes : cdp_process_peak_bytes();
     if (run->device == NULL || cdp_device_kind_of(run->device) != CDP_DEVICE_CUDA)
         return CDP_OK;
     uint64_t free_now = 0;

@@ -73,6 +73,7 @@ struct cdp_run {
     double read_s;            /* this rank's weights alone */
     uint64_t n_read_bytes;    /* of them, in the files */
     cdp_rank_report *reports; /* (size) */
+    uint64_t peak_bytes;      /* of this process, where `work` has looked before the end; else 0 */
     bool is_alone;            /* the failure is this rank's own: leave without waiting for anyone */
 };
 

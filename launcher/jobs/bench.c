@@ -185,8 +185,6 @@ static cdp_status work(cdp_run *run, void *of) {
     const cdp_options *o = job->options;
     const cdp_bench_test warm_up = {.n_answer = 4, .batch = 1};
     double unused;
-    CDP_TRY(cdp_device_measure(run->device, run->plan->run.dtype, &job->bench.bytes_per_s,
-                               &job->bench.flop_per_s));
     if (run->plan->run.ctx >= 5)
         CDP_TRY(measure(job, &warm_up, &unused, &unused));
     for (int i = 0; i < job->n_batches; i++) {
@@ -199,7 +197,10 @@ static cdp_status work(cdp_run *run, void *of) {
             if (tests[k].n_prompt + tests[k].n_answer > 0)
                 CDP_TRY(run_test(job, &tests[k]));
     }
-    return cdp_pipeline_mark(run->pipeline);
+    CDP_TRY(cdp_pipeline_mark(run->pipeline));
+    run->peak_bytes = cdp_process_peak_bytes(); /* without what is read and written to measure the device */
+    return cdp_device_measure(run->device, run->plan->run.dtype, &job->bench.bytes_per_s,
+                              &job->bench.flop_per_s);
 }
 
 /* What a layer and the vocabulary cost a step, from the last decoding test, else the last one. */
