@@ -12,13 +12,11 @@
 
 #include "kernels/cpu/queue.h"
 #include "tests/gpu/orders.h"
+#include "tests/support/device.h"
 #include "tests/support/layer_case.h"
 
 static cdp_device *ref(void) {
-    cdp_device *device = NULL;
-    const cdp_cpu_options options = {.n_threads = 1, .ops = &cdp_ops_ref};
-    assert_int_equal(cdp_device_open_cpu(&device, &options), CDP_OK);
-    return device;
+    return test_cpu((cdp_cpu_options){.n_threads = 1, .ops = &cdp_ops_ref});
 }
 
 static cdp_device *gpu(void) {

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "kernels/cpu/queue.h"
+#include "tests/support/device.h"
 #include "tests/support/layer_case.h"
 
 #if defined(__x86_64__)
@@ -30,10 +31,7 @@ static const layer_spec specs[] = {
 enum { N_SPECS = sizeof specs / sizeof specs[0] };
 
 static layer_case *open_case(const layer_spec *spec, const cdp_ops *ops, int n_threads) {
-    cdp_device *device = NULL;
-    const cdp_cpu_options options = {.n_threads = n_threads, .ops = ops};
-    assert_int_equal(cdp_device_open_cpu(&device, &options), CDP_OK);
-    return test_layer_open(spec, device);
+    return test_layer_open(spec, test_cpu((cdp_cpu_options){.n_threads = n_threads, .ops = ops}));
 }
 
 /* n rows of slot 0 from `at` on, the context of each into out; company: a row of another sequence and a

@@ -10,6 +10,7 @@
 
 #include "kernels/cpu/queue.h"
 #include "tests/kernels/tiles_trap.h"
+#include "tests/support/device.h"
 #include "tests/support/layer_case.h"
 
 #if defined(__x86_64__)
@@ -19,10 +20,7 @@ extern const cdp_ops cdp_ops_amx_twin, cdp_ops_amx_twin_avx512, cdp_ops_amx_trap
 #endif
 
 static cdp_device *cpu(const cdp_ops *ops, int n_threads) {
-    cdp_device *device = NULL;
-    const cdp_cpu_options options = {.n_threads = n_threads, .ops = ops};
-    assert_int_equal(cdp_device_open_cpu(&device, &options), CDP_OK);
-    return device;
+    return test_cpu((cdp_cpu_options){.n_threads = n_threads, .ops = ops});
 }
 
 static void check_tier(const cdp_ops *ops) {

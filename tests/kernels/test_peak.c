@@ -11,6 +11,7 @@
 
 #include "kernels/cpu/measure.h"
 #include "tests/kernels/tiles_trap.h"
+#include "tests/support/device.h"
 
 #if defined(__x86_64__)
 extern const cdp_peak cdp_ops_amx_twin_peak, cdp_ops_amx_trapped_peak; /* as in test_layer.c */
@@ -20,12 +21,10 @@ enum { THREADS = 2, N_SUMS = 12 };
 
 /* Every turn is done by every worker; `sum` is that of one of them. */
 static void run_job(cdp_job job, int n_turns, const float *data, double *sum_out) {
-    cdp_device *device = NULL;
-    const cdp_cpu_options options = {.n_threads = THREADS, .tier = CDP_TIER_PLAIN};
+    cdp_device *device = test_cpu((cdp_cpu_options){.n_threads = THREADS, .tier = CDP_TIER_PLAIN});
     _Atomic uint64_t n_done = 0;
     _Atomic float sum = 0;
     const cdp_peak_args args = {.data = data, .n_turns = n_turns, .n_done = &n_done, .sum = &sum};
-    assert_int_equal(cdp_device_open_cpu(&device, &options), CDP_OK);
     assert_int_equal(cdp_cpu_submit(device, job, &args, sizeof args), CDP_OK);
     cdp_device_drain(device);
     cdp_device_close(device);

@@ -14,6 +14,7 @@
 #include "kernels/cores.h"
 #include "kernels/cpu/queue.h"
 #include "launcher/place.h"
+#include "tests/support/device.h"
 #include "tests/unit/folders.h"
 
 /* "0-3,8" */
@@ -283,9 +284,8 @@ static void test_pinned(void **state) {
     cdp_cores_topology(core_of, &mine.mask, "");
     cdp_cores_share(&share, &mine, 1, 0, core_of);
     assert_true(share.is_own);
-    cdp_device *device = NULL;
-    const cdp_cpu_options options = {.n_threads = share.n, .tier = CDP_TIER_PLAIN, .cpus = &share.cpus};
-    assert_int_equal(cdp_device_open_cpu(&device, &options), CDP_OK);
+    cdp_device *device =
+        test_cpu((cdp_cpu_options){.n_threads = share.n, .tier = CDP_TIER_PLAIN, .cpus = &share.cpus});
     const seen_args args = {allowed};
     assert_int_equal(cdp_cpu_submit(device, see_job, &args, sizeof args), CDP_OK);
     cdp_device_drain(device);

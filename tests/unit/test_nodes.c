@@ -16,6 +16,7 @@
 #include "kernels/cpu/nodes.h"
 #include "kernels/cpu/queue.h"
 #include "kernels/device.h"
+#include "tests/support/device.h"
 #include "tests/unit/folders.h"
 
 static const char *root;
@@ -144,10 +145,9 @@ static void test_device(void **state) {
     put("sys/devices/system/node/node0/cpulist", list);
     snprintf(list, sizeof list, "%d\n", found[1]);
     put("sys/devices/system/node/node1000/cpulist", list);
-    cdp_device *device = NULL;
     char *memory = NULL;
-    const cdp_cpu_options options = {.n_threads = 2, .tier = CDP_TIER_PLAIN, .cpus = &two, .root = root};
-    assert_int_equal(cdp_device_open_cpu(&device, &options), CDP_OK);
+    cdp_device *device =
+        test_cpu((cdp_cpu_options){.n_threads = 2, .tier = CDP_TIER_PLAIN, .cpus = &two, .root = root});
     assert_int_equal(cdp_device_alloc_unwritten(device, (void **)&memory, N_BYTES), CDP_OK);
     assert_int_equal(policy_at(memory + N_BYTES / 4, &nodes), PREFERRED);
     assert_int_equal(nodes, 1);

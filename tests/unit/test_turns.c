@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "kernels/cpu/queue.h"
+#include "tests/support/device.h"
 #include "tests/support/random.h"
 
 enum { MAX_WORKERS = 7, MAX_ITEMS = 300 };
@@ -97,10 +98,8 @@ static void test_job_after_job(void **state) {
     (void)state;
     enum { JOBS = 3000 };
     static atomic_int n_done[MAX_ITEMS];
-    cdp_device *device = NULL;
-    const cdp_cpu_options options = {.n_threads = 3, .tier = CDP_TIER_PLAIN};
+    cdp_device *device = test_cpu((cdp_cpu_options){.n_threads = 3, .tier = CDP_TIER_PLAIN});
     int expected[MAX_ITEMS] = {0};
-    assert_int_equal(cdp_device_open_cpu(&device, &options), CDP_OK);
     for (int job = 0; job < JOBS; job++) {
         const count_args args = {n_done, 1 + job * 7 % MAX_ITEMS};
         assert_int_equal(cdp_cpu_submit(device, count_job, &args, sizeof args), CDP_OK);
