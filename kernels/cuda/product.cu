@@ -22,10 +22,11 @@ enum {
 
 /* the norm before ---------------------------------------------------------------------------------------- */
 
-/* Rows [0, n_rows) normed into shared memory, row_bytes apart; ends with a barrier. Every block does it
- * again: the rows come from L2, and a kernel of its own costs more. */
-__device__ __forceinline__ void norm_rows(const product_args &a, const cuda_rows &out, float *partial) {
-    for (int row = 0; row < a.n_rows; row++) {
+/* Rows [first, first + n) of those there are normed into shared memory, row_bytes apart; ends with a barrier.
+ * Every block does it again for its own rows: they come from L2, and a kernel of its own costs more. */
+__device__ __forceinline__ void norm_rows(const product_args &a, int first, int n, const cuda_rows &out,
+                                          float *partial) {
+    for (int row = first; row < first + n && row < a.n_rows; row++) {
         norm_row<THREADS>(out, row, a.norm_in, a.norm_in_dtype, row, a.k, a.norm, a.eps, partial);
         __syncthreads();
     }
@@ -82,7 +83,7 @@ __global__ static void __launch_bounds__(N *LANES, 2 * WARPS / N)
     if (N == WARPS && a.norm_in != NULL) {
         rows.data = normed;
         rows.row_bytes = PARTS * ((size_t)a.k * 2 + PAD);
-        norm_rows(a, rows, partial);
+        norm_rows(a, first_row, ROWS, rows, partial);
     }
 
     float d[TILES][PARTS][4] = {};
@@ -160,7 +161,7 @@ __global__ static void __launch_bounds__(THREADS)
     if (a.norm_in != NULL) {
         rows.data = normed;
         rows.row_bytes = (size_t)a.k * sizeof(float) + PAD;
-        norm_rows(a, rows, partial);
+        norm_rows(a, first_row, ROWS, rows, partial);
     }
 
     float one[ROWS] = {}, two[ROWS] = {};
@@ -199,8 +200,10 @@ __global__ static void __launch_bounds__(THREADS)
     }
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
+        if (r >= n_here)
+            break;
         const float x = warp_sum(one[r]), y = warp_sum(two[r]);
-        if (lane == r && r < n_here && pair < a.n_pairs && first < a.n_out)
+        if (lane == r && pair < a.n_pairs && first < a.n_out)
             finish(a, first_row + r, first, x, y);
     }
 }

@@ -1,6 +1,7 @@
 /* Every operation of the CUDA device against ref, in every order of threads and blocks: the cases that the
  * CPU tiers run (tests/support/layer_case.h). And what is the GPU's own: padding rows change nothing, a row's
- * bits do not depend on the company of a short step, a repeated step has the same bits.
+ * bits do not depend on the company of a short step, a repeated step has the same bits; a block works for its
+ * own rows alone.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -145,6 +146,31 @@ static void test_recorded_products(void **state) {
     }
 }
 
+#ifdef CDP_STANDIN
+/* Meetings of threads in one gate_up, whose norm is part of the product, of the first n rows of the last run.
+ */
+static uint64_t gate_up_meetings(layer_case *c, int n_rows) {
+    const uint64_t before = standin_count().meetings;
+    c->view.n_rows = n_rows;
+    assert_int_equal(c->ops->gate_up(c->device, &c->shape, &c->layer, &c->view, &c->buf), CDP_OK);
+    cdp_device_drain(c->device);
+    return standin_count().meetings - before;
+}
+
+/* A block of eight rows norms and sums up those that it has, not all of the step's, nor eight where there are
+ * four. */
+static void test_own_rows(void **state) {
+    (void)state;
+    layer_case *c = test_layer_open(&test_layer_specs[1], gpu()); /* fp32 */
+    test_layer_add_rows(c, 0, 0, 16);
+    test_layer_run(c);
+    const uint64_t four = gate_up_meetings(c, 4);
+    assert_int_equal(gate_up_meetings(c, 8), 2 * four);
+    assert_int_equal(gate_up_meetings(c, 16), 4 * four);
+    test_layer_close(c);
+}
+#endif
+
 static void test_commands(void **state) {
     (void)state;
     test_layer_commands(gpu());
@@ -171,6 +197,9 @@ int main(void) {
         cmocka_unit_test(test_against_ref), cmocka_unit_test(test_company),
         cmocka_unit_test(test_recorded),    cmocka_unit_test(test_recorded_products),
         cmocka_unit_test(test_commands),    cmocka_unit_test(test_slab_is_short),
+#ifdef CDP_STANDIN
+        cmocka_unit_test(test_own_rows),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
