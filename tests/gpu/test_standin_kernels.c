@@ -92,10 +92,11 @@ static void test_wrong_mask(void **state) {
     assert_caught(wrong_mask_left(device_out, device_x), "are named but have left the kernel");
     test_set_order(0);
     assert_caught(wrong_mask_elsewhere(device_out, device_x), "threads wait for others that never come");
+    assert_caught(wrong_mask_two_lines(device_out, device_x), "wait elsewhere or with another mask");
     assert_caught(wrong_source(device_out, device_x), "read from a lane that is not named");
     assert_caught(wrong_two_barriers(device_out, device_x), "is at this barrier");
     assert_caught(wrong_part_short(device_out, device_x), "threads wait for others that never come");
-    assert_caught(wrong_part_two_sizes(device_out, device_x), "is at barrier 1");
+    assert_caught(wrong_part_two_sizes(device_out, device_x), "is at this barrier, 0001");
 }
 
 static void test_unwaited_copy(void **state) {

@@ -88,8 +88,7 @@ void go_to(int t) {
 
 /* The next thread that can run, or -1. */
 int next_ready() {
-    const int n_warps = (m.n_threads + WARP - 1) / WARP;
-    for (; m.warp_cursor < n_warps; m.warp_cursor++) {
+    for (; m.warp_cursor < m.n_warps; m.warp_cursor++) {
         const int w = m.warp_at[m.warp_cursor];
         if (m.warps[(size_t)w].ready != 0)
             return w * WARP + m.lane_at[__builtin_ctz(m.warps[(size_t)w].ready)];
@@ -210,14 +209,14 @@ void report_stuck() {
         int n = 0;
         for (int u = t; u < m.n_threads; u++) {
             const standin_thread &g = m.threads[(size_t)u];
-            if (g.state == f.state && g.line == f.line && g.mask == f.mask && g.what == f.what) {
+            if (g.state == f.state && standin_same_place(*g.at, *f.at)) {
                 is_told[(size_t)u] = true;
                 n++;
             }
         }
         char part[256];
-        snprintf(part, sizeof part, "; %d threads (first: %d) wait in %s, %s:%d, mask %08x", n, t, f.what,
-                 f.file, f.line, f.mask);
+        snprintf(part, sizeof part, "; %d threads (first: %d) wait in %s, %s:%d, mask %08x", n, t, f.at->what,
+                 f.at->file, f.at->line, f.at->mask);
         text += part;
     }
     const int n_left = m.n_threads - m.n_live;
@@ -245,7 +244,7 @@ void choose_order(uint64_t *random) {
     put_in_order(m.lane_at, WARP, random);
     for (int i = 0; i < WARP; i++)
         m.place_of[m.lane_at[i]] = i;
-    put_in_order(m.warp_at, (m.n_threads + WARP - 1) / WARP, random);
+    put_in_order(m.warp_at, m.n_warps, random);
 }
 
 } // namespace
@@ -297,6 +296,7 @@ bool standin_run_grid(const standin_launch &launch) {
         make_fibers();
     m.launch = &launch;
     m.n_threads = (int)(launch.block.x * launch.block.y * launch.block.z);
+    m.n_warps = (m.n_threads + WARP - 1) / WARP;
     m.has_waited = m.has_failed = false;
     m.n_grids++;
     m.chain_start = launch.is_programmatic ? m.chain_start : m.n_grids;

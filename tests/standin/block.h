@@ -21,7 +21,8 @@ struct standin_copy {
     size_t n_bytes;
 };
 
-enum standin_thread_state { READY, AT_BARRIER, AT_PART, AT_MEETING, LEFT };
+/* A thread at a meeting of its warp is READY, and its lane waits. */
+enum standin_thread_state { READY, AT_BARRIER, AT_PART, LEFT };
 
 /* A stack. It runs one thread after another; a thread that has to wait keeps it until it has left. */
 struct standin_fiber {
@@ -35,13 +36,7 @@ struct standin_thread {
     standin_thread_state state = LEFT;
     bool has_waited = false; /* for the kernels before this one */
     uint3 index = {};
-    /* where it waits */
-    const char *what = "", *file = "";
-    int line = 0;
-    unsigned mask = 0; /* or the number and the threads of a part's barrier */
-    const void *in = nullptr;
-    void *out = nullptr;
-    int extra = 0;
+    const standin_wait *at = nullptr; /* where it waits, or waited last */
     std::vector<standin_copy> copies;
     std::vector<size_t> groups; /* copies before the end of each committed group */
 };
@@ -62,7 +57,7 @@ struct standin_machine {
     std::vector<standin_thread> threads;
     std::vector<standin_warp> warps;
     const standin_launch *launch = nullptr;
-    int n_threads = 0, n_live = 0, n_at_barrier = 0, n_at_part[PARTS] = {};
+    int n_threads = 0, n_warps = 0, n_live = 0, n_at_barrier = 0, n_at_part[PARTS] = {};
     int current = -1, warp_cursor = 0;
     int lane_at[WARP] = {}, place_of[WARP] = {};
     int warp_at[MAX_WARPS] = {};
@@ -76,9 +71,14 @@ extern standin_machine standin_running;
 
 static inline void standin_set_ready(int thread, bool is_ready) {
     standin_machine &m = standin_running;
-    unsigned *const ready = &m.warps[(size_t)(thread / WARP)].ready;
-    const unsigned bit = 1u << m.place_of[thread % WARP];
+    unsigned *const ready = &m.warps[(size_t)thread / WARP].ready;
+    const unsigned bit = 1u << m.place_of[(size_t)thread % WARP];
     *ready = is_ready ? *ready | bit : *ready & ~bit;
+}
+
+/* One place in the source is one text in memory. */
+static inline bool standin_same_place(const standin_wait &a, const standin_wait &b) {
+    return a.line == b.line && a.mask == b.mask && a.what == b.what && a.file == b.file;
 }
 
 /* This thread cannot go on: let another one. */

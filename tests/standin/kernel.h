@@ -92,12 +92,21 @@ void *standin_dynamic_shared(void);
 void standin_block_meet(const char *file, int line);
 /* n_threads of the block, whole warps, meet at barrier `number`. */
 void standin_part_meet(int number, int n_threads, const char *file, int line);
-/* All lanes of `mask` meet at this line. The last to arrive runs `combine` over what each handed in and wants
- * back (NULL for lanes outside the mask); then all go on. */
-typedef void standin_combine(const void *const in[32], void *const out[32], const int extra[32],
-                             size_t n_bytes);
-void standin_warp_meet(const char *what, unsigned mask, const void *in, void *out, int extra, size_t n_bytes,
-                       standin_combine *combine, const char *file, int line);
+/* Where a thread waits, and what it brings and takes; it lies in the frame that waits. */
+typedef struct standin_wait {
+    const char *what, *file;
+    int line;
+    unsigned mask; /* of lanes; of a part's barrier its number and threads */
+    const void *in;
+    void *out;
+    int extra;
+    size_t n_bytes;
+} standin_wait;
+
+/* All lanes of here.mask meet at this line. The last to arrive runs `combine` (may be NULL) over where they
+ * wait (NULL for lanes outside the mask); then all go on. */
+typedef void standin_combine(const standin_wait *const at[32]);
+void standin_warp_meet(const standin_wait &here, standin_combine *combine);
 int standin_lane(void);
 standin_combine standin_combine_shuffle, standin_combine_ballot;
 
@@ -105,14 +114,15 @@ static inline void __syncthreads(STANDIN_SITE) {
     standin_block_meet(file, line);
 }
 static inline void __syncwarp(unsigned mask = 0xffffffffu, STANDIN_SITE) {
-    standin_warp_meet("__syncwarp", mask, nullptr, nullptr, 0, 0, nullptr, file, line);
+    standin_warp_meet({"__syncwarp", file, line, mask, nullptr, nullptr, 0, 0}, nullptr);
 }
 
 template <typename T>
 static inline T standin_shuffle(const char *what, unsigned mask, T value, int source, const char *file,
                                 int line) {
     T result = value;
-    standin_warp_meet(what, mask, &value, &result, source, sizeof value, standin_combine_shuffle, file, line);
+    standin_warp_meet({what, file, line, mask, &value, &result, source, sizeof value},
+                      standin_combine_shuffle);
     return result;
 }
 template <typename T>
@@ -138,7 +148,7 @@ static inline T __shfl_up_sync(unsigned mask, T value, unsigned by, int width = 
 static inline unsigned standin_ballot(const char *what, unsigned mask, int is_set, const char *file,
                                       int line) {
     unsigned result = 0;
-    standin_warp_meet(what, mask, &is_set, &result, 0, 0, standin_combine_ballot, file, line);
+    standin_warp_meet({what, file, line, mask, &is_set, &result, 0, 0}, standin_combine_ballot);
     return result;
 }
 static inline unsigned __ballot_sync(unsigned mask, int is_set, STANDIN_SITE) {

@@ -7,143 +7,133 @@
 
 namespace {
 standin_machine &m = standin_running;
+
+/* The running thread cannot go on before others come. */
+void wait_at(const standin_wait &here, standin_thread_state state) {
+    standin_thread *const me = &m.threads[(size_t)m.current];
+    standin_counted.meetings++;
+    me->at = &here;
+    me->state = state;
+    standin_set_ready(m.current, false);
 }
 
+/* All are here, at the barrier of this state and number: they go on, if all stand at the same line. */
+void open_barrier(const standin_wait &here, standin_thread_state state) {
+    for (int t = 0; t < m.n_threads; t++) {
+        standin_thread *const other = &m.threads[(size_t)t];
+        if (other->state != state || other->at->mask >> 16 != here.mask >> 16)
+            continue;
+        if (!standin_same_place(*other->at, here)) {
+            char place[256];
+            standin_name_place(place, sizeof place);
+            standin_report(
+                "%s:%d: %s: thread %d is at this barrier, %08x, thread %d at that of line %d, %08x",
+                here.file, here.line, place, m.current, here.mask, t, other->at->line, other->at->mask);
+            standin_give_up();
+        }
+        other->state = READY;
+        standin_set_ready(t, true);
+    }
+    m.warp_cursor = 0;
+}
+
+void refuse_mask(const standin_wait &here, unsigned wrong, const char *why) {
+    char place[256];
+    standin_name_place(place, sizeof place);
+    standin_report("%s:%d: %s: %s with mask %08x, thread %d: lanes %08x %s", here.file, here.line, place,
+                   here.what, here.mask, m.current, wrong, why);
+    standin_give_up();
+}
+
+/* All lanes of the mask are here: hand over, and let them go on. */
+void finish_meeting(const standin_wait &here, standin_warp *w, int base, standin_combine *combine) {
+    const standin_wait *at[WARP] = {};
+    for (unsigned rest = here.mask; rest != 0; rest &= rest - 1) {
+        const int lane = __builtin_ctz(rest);
+        at[lane] = m.threads[(size_t)(base + lane)].at;
+        if (!standin_same_place(*at[lane], here))
+            refuse_mask(here, 1u << lane, "wait elsewhere or with another mask");
+        if (combine == standin_combine_shuffle && (here.mask >> (at[lane]->extra & 31) & 1) == 0)
+            refuse_mask(here, 1u << lane, "read from a lane that is not named");
+        w->ready |= 1u << m.place_of[lane];
+    }
+    if (combine != nullptr)
+        combine(at);
+    w->waiting &= ~here.mask;
+}
+} // namespace
+
 int standin_lane(void) {
-    return m.current % WARP;
+    return (int)((unsigned)m.current % WARP);
 }
 
 void standin_block_meet(const char *file, int line) {
-    const int me = m.current;
-    standin_thread *const f = &m.threads[(size_t)me];
-    standin_counted.meetings++;
-    f->what = "__syncthreads", f->file = file, f->line = line, f->mask = 0xffffffffu;
-    f->state = AT_BARRIER;
-    standin_set_ready(me, false);
+    const standin_wait here = {"__syncthreads", file, line, 0xffffffffu, nullptr, nullptr, 0, 0};
+    wait_at(here, AT_BARRIER);
     if (++m.n_at_barrier == m.n_live) {
-        for (int t = 0; t < m.n_threads; t++) {
-            standin_thread *const other = &m.threads[(size_t)t];
-            if (other->state != AT_BARRIER)
-                continue;
-            if (other->line != line || other->file != file) {
-                char place[256];
-                standin_name_place(place, sizeof place);
-                standin_report("%s:%d: %s: thread %d is at this barrier, thread %d at that of line %d", file,
-                               line, place, me, t, other->line);
-                standin_give_up();
-            }
-            other->state = READY;
-            standin_set_ready(t, true);
-        }
+        open_barrier(here, AT_BARRIER);
         m.n_at_barrier = 0;
-        m.warp_cursor = 0;
     }
     standin_leave();
 }
 
 void standin_part_meet(int number, int n_threads, const char *file, int line) {
-    const int me = m.current;
-    standin_thread *const f = &m.threads[(size_t)me];
-    char place[256];
-    standin_name_place(place, sizeof place);
-    standin_counted.meetings++;
+    const unsigned mask = (unsigned)number << 16 | (unsigned)n_threads;
+    const standin_wait here = {"ptx_part_sync", file, line, mask, nullptr, nullptr, 0, 0};
     if (number < 1 || number >= PARTS || n_threads < WARP || n_threads % WARP != 0 ||
         n_threads > m.n_threads) {
-        standin_report("%s:%d: %s, thread %d: barrier %d for %d threads", file, line, place, me, number,
-                       n_threads);
+        char place[256];
+        standin_name_place(place, sizeof place);
+        standin_report("%s:%d: %s, thread %d: barrier %d for %d threads", file, line, place, m.current,
+                       number, n_threads);
         standin_give_up();
     }
-    f->what = "ptx_part_sync", f->file = file, f->line = line;
-    f->mask = (unsigned)number << 16 | (unsigned)n_threads;
-    f->state = AT_PART;
-    standin_set_ready(me, false);
+    wait_at(here, AT_PART);
     if (++m.n_at_part[number] == n_threads) {
-        for (int t = 0; t < m.n_threads; t++) {
-            standin_thread *const other = &m.threads[(size_t)t];
-            if (other->state != AT_PART || (other->mask >> 16) != (unsigned)number)
-                continue;
-            if (other->mask != f->mask || other->line != line || other->file != file) {
-                standin_report("%s:%d: %s: thread %d is at barrier %d, thread %d at that of line %d", file,
-                               line, place, me, number, t, other->line);
-                standin_give_up();
-            }
-            other->state = READY;
-            standin_set_ready(t, true);
-        }
+        open_barrier(here, AT_PART);
         m.n_at_part[number] = 0;
-        m.warp_cursor = 0;
     }
     standin_leave();
 }
 
-static void refuse_mask(const char *what, unsigned mask, unsigned wrong, const char *why, const char *file,
-                        int line) {
-    char place[256];
-    standin_name_place(place, sizeof place);
-    standin_report("%s:%d: %s: %s with mask %08x, thread %d: lanes %08x %s", file, line, place, what, mask,
-                   m.current, wrong, why);
-    standin_give_up();
-}
-
-void standin_warp_meet(const char *what, unsigned mask, const void *in, void *out, int extra, size_t n_bytes,
-                       standin_combine *combine, const char *file, int line) {
-    const int me = m.current, lane = me % WARP, base = me - lane;
-    standin_warp *const w = &m.warps[(size_t)(me / WARP)];
-    standin_thread *const f = &m.threads[(size_t)me];
+void standin_warp_meet(const standin_wait &here, standin_combine *combine) {
+    const int me = m.current, lane = standin_lane();
+    const unsigned mine = 1u << lane;
+    standin_warp *const w = &m.warps[(size_t)(me - lane) / WARP];
+    if ((here.mask & mine) == 0)
+        refuse_mask(here, mine, "call it without being named");
+    if ((w->left & here.mask) != 0)
+        refuse_mask(here, w->left & here.mask, "are named but have left the kernel");
     standin_counted.meetings++;
-    if ((mask >> lane & 1) == 0)
-        refuse_mask(what, mask, 1u << lane, "call it without being named", file, line);
-    if ((w->left & mask) != 0)
-        refuse_mask(what, mask, w->left & mask, "are named but have left the kernel", file, line);
-    f->what = what, f->file = file, f->line = line, f->mask = mask;
-    f->in = in, f->out = out, f->extra = extra;
-    f->state = AT_MEETING;
-    standin_set_ready(me, false);
-    w->waiting |= 1u << lane;
-    if ((w->waiting & mask) == mask) {
-        const void *ins[WARP];
-        void *outs[WARP];
-        int extras[WARP];
-        if (mask != 0xffffffffu)
-            for (int l = 0; l < WARP; l++)
-                ins[l] = nullptr, outs[l] = nullptr, extras[l] = 0;
-        for (unsigned rest = mask; rest != 0; rest &= rest - 1) {
-            const int l = __builtin_ctz(rest);
-            const standin_thread &other = m.threads[(size_t)(base + l)];
-            /* One place in the source is one text in memory. */
-            if (other.mask != mask || other.line != line || other.what != what || other.file != file)
-                refuse_mask(what, mask, 1u << l, "wait elsewhere or with another mask", file, line);
-            ins[l] = other.in, outs[l] = other.out, extras[l] = other.extra;
-            if (combine == standin_combine_shuffle && (mask >> (extras[l] & 31) & 1) == 0)
-                refuse_mask(what, mask, 1u << l, "read from a lane that is not named", file, line);
-        }
-        if (combine != nullptr)
-            combine(ins, outs, extras, n_bytes);
-        for (unsigned rest = mask; rest != 0; rest &= rest - 1) {
-            const int l = __builtin_ctz(rest);
-            m.threads[(size_t)(base + l)].state = READY;
-            standin_set_ready(base + l, true);
-        }
-        w->waiting &= ~mask;
-    }
+    m.threads[(size_t)me].at = &here;
+    w->waiting |= mine;
+    w->ready &= ~(1u << m.place_of[lane]);
+    if ((w->waiting & here.mask) == here.mask)
+        finish_meeting(here, w, me - lane, combine);
     standin_leave();
 }
 
-void standin_combine_shuffle(const void *const in[32], void *const out[32], const int from[32],
-                             size_t n_bytes) {
-    for (int lane = 0; lane < WARP; lane++)
-        if (out[lane] != nullptr)
-            memcpy(out[lane], in[from[lane] & 31], n_bytes);
+void standin_combine_shuffle(const standin_wait *const at[32]) {
+    for (int lane = 0; lane < WARP; lane++) {
+        const standin_wait *const to = at[lane];
+        if (to == nullptr)
+            continue;
+        const void *const from = at[to->extra & 31]->in;
+        if (to->n_bytes == 4) /* nearly always: no call */
+            memcpy(to->out, from, 4);
+        else
+            memcpy(to->out, from, to->n_bytes);
+    }
 }
 
-void standin_combine_ballot(const void *const in[32], void *const out[32], const int[32], size_t) {
+void standin_combine_ballot(const standin_wait *const at[32]) {
     unsigned votes = 0;
     for (int lane = 0; lane < WARP; lane++)
-        if (in[lane] != nullptr && *static_cast<const int *>(in[lane]) != 0)
+        if (at[lane] != nullptr && *static_cast<const int *>(at[lane]->in) != 0)
             votes |= 1u << lane;
     for (int lane = 0; lane < WARP; lane++)
-        if (out[lane] != nullptr)
-            *static_cast<unsigned *>(out[lane]) = votes;
+        if (at[lane] != nullptr)
+            *static_cast<unsigned *>(at[lane]->out) = votes;
 }
 
 void standin_misaligned(const void *address, size_t alignment, const char *file, int line) {

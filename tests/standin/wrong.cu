@@ -33,6 +33,15 @@ __global__ static void mask_elsewhere_kernel(float *out, const float *x) {
     out[threadIdx.x] = sum;
 }
 
+__global__ static void mask_two_lines_kernel(float *out, const float *x) {
+    float sum = x[threadIdx.x];
+    if (threadIdx.x % 32 < 16)
+        sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+    else
+        sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+    out[threadIdx.x] = sum;
+}
+
 __global__ static void source_kernel(float *out, const float *x) {
     float sum = x[threadIdx.x];
     if (threadIdx.x % 32 < 16)
@@ -136,6 +145,9 @@ cdp_status wrong_mask_left(float *out, const float *x) {
 }
 cdp_status wrong_mask_elsewhere(float *out, const float *x) {
     return CDP_LAUNCH(mask_elsewhere_kernel, 1, WRONG_THREADS, 0, nullptr, out, x);
+}
+cdp_status wrong_mask_two_lines(float *out, const float *x) {
+    return CDP_LAUNCH(mask_two_lines_kernel, 1, WRONG_THREADS, 0, nullptr, out, x);
 }
 cdp_status wrong_source(float *out, const float *x) {
     return CDP_LAUNCH(source_kernel, 1, WRONG_THREADS, 0, nullptr, out, x);

@@ -16,6 +16,8 @@ cdp_status wrong_no_barrier(float *out, const float *x);
 /* Half a warp shuffles and names all of it; the other half goes home, or to a barrier. */
 cdp_status wrong_mask_left(float *out, const float *x);
 cdp_status wrong_mask_elsewhere(float *out, const float *x);
+/* All lanes, half of them at another line. */
+cdp_status wrong_mask_two_lines(float *out, const float *x);
 /* A lane reads from one that the mask does not name. */
 cdp_status wrong_source(float *out, const float *x);
 /* Threads of one block at two barriers. */
