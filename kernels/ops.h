@@ -107,7 +107,7 @@ typedef struct cdp_buffers {
 } cdp_buffers;
 
 typedef struct cdp_ops {
-    const char *name; /* "ref", "plain", "avx2", "avx512", "cuda" */
+    const char *name; /* "ref", "plain", "avx2", "avx512", "amx", "cuda" */
 
     /* Bytes of one layer's KV block, keys and values. */
     uint64_t (*kv_block_bytes)(const cdp_shape *shape);

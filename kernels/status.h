@@ -1,8 +1,8 @@
 /* kernels/status.h - how every function of cdpipe says what went wrong.
  *
  * A function that can fail returns a cdp_status. Where the fact is known, cdp_fail() is called once with
- * the one line that a person will read; on the way up CDP_TRY adds a hop to the trail. Only launcher/main.c
- * prints the line and ends a process.
+ * the one line that a person will read; on the way up CDP_TRY adds a hop to the trail.
+ * launcher/main.c prints the line and ends the process with the status.
  *
  *     cdpipe: error: model.safetensors: tensor "a" appears twice
  *         at planner/tensor_index.c:88  read_header(...)

@@ -1,4 +1,4 @@
-/* cdpipe: argv -> options -> world -> job -> exit code. The only file that ends a process. */
+/* cdpipe: argv -> options -> world -> job -> exit code. Statuses become lines and exit codes here. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -159,7 +159,7 @@ static cdp_status join_world(cdp_world **out, const cdp_options *options) {
     return st;
 }
 
-/* Commands of a world: generate, batch, score, bench, devices under mpirun. */
+/* Commands of a world: all that run a model, and devices under mpirun. */
 static int world_main(cdp_options *options, cdp_status parsed, int argc, char **argv) {
     cdp_world *world = NULL;
     cdp_status st = join_world(&world, options);

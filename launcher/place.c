@@ -177,7 +177,7 @@ cdp_status cdp_place_choose(cdp_choice *out, const cdp_options *options, const c
     return cdp_gpu_read(&out->gpu, index);
 }
 
-/* Who has which GPU: equal on all ranks of one host are the host's leader and the UUID. */
+/* Who has which GPU: equal on all ranks of one host are the host's name and the UUID. */
 typedef struct holder {
     char host[64], uuid[48];
 } holder;

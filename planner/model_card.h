@@ -1,8 +1,9 @@
 /* planner/model_card.h - what a model is: config.json read by one table row a family.
  *
  * The card is a plain fact sheet that planner, stage and launcher read; nobody else opens config.json.
- * Presence beats config: what the tensors show (biases, q/k norms, a tied head, fused matrices) is read off
- * the tensor index by cdp_model_card_settle(); config.json supplies only what tensors cannot show. Traps and
+ * Presence beats config: what the tensors show (biases, q/k norms, fused matrices) is read off the tensor
+ * index by cdp_model_card_settle(); config.json supplies what tensors cannot show, and says first whether the
+ * head is tied. Traps and
  * defaults of each family: planner/families.c, after the tables of the model documentation.
  */
 #pragma once

@@ -56,8 +56,8 @@ int cdp_role_shape(const cdp_model_card *card, cdp_role role, uint64_t shape[2])
 const cdp_tensor_entry *cdp_role_find(const cdp_model_card *card, const cdp_tensor_index *index,
                                       cdp_role role, int layer);
 
-/* Presence beats config: set the card's biases, q/k norm, tied head, fused matrices and file dtype from the
- * tensors, then demand that every used role is there with its shape and a float type, and that every tensor
- * of the file is consumed or on the ignore list (rotary inv_freq, masked bias, ...). CDP_BAD_MODEL with
- * tensor, found and expected. Sets card->has_tensors. */
+/* Presence beats config: set the card's biases, q/k norm, fused matrices and file dtype from the tensors, and
+ * the tied head where config.json is silent about it; then demand that every used role is there with its
+ * shape and a float type, and that every tensor of the file is consumed or on the ignore list (rotary
+ * inv_freq, masked bias, ...). CDP_BAD_MODEL with tensor, found and expected. Sets card->has_tensors. */
 cdp_status cdp_model_card_settle(cdp_model_card *card, const cdp_tensor_index *index);

@@ -28,7 +28,7 @@ typedef struct cdp_ledger {
     uint32_t n_done, n_failed;
 } cdp_ledger;
 
-/* A zeroed ledger is empty. One more line; CDP_SYSTEM without memory, CDP_BAD_DATA above 2^32 - 2 lines. */
+/* A zeroed ledger is empty. One more line; CDP_SYSTEM without memory, CDP_BAD_DATA above 2^31 - 1 lines. */
 cdp_status cdp_ledger_add(cdp_ledger *ledger, cdp_hash128 id, uint64_t offset, uint32_t line, unsigned marks);
 
 /* All lines are there: make them findable. Two of one id: *first_out, *second_out are their indexes in the

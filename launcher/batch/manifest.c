@@ -37,7 +37,7 @@ cdp_status cdp_manifest_write(const cdp_disk *disk, const char *output, const cJ
     return st;
 }
 
-/* "sampling" + "temperature" */
+/* "input" + "bytes" */
 static void extend(char *out, size_t out_size, const char *prefix, const char *name) {
     snprintf(out, out_size, "%s%s%s", prefix, prefix[0] != '\0' ? "." : "", name);
 }

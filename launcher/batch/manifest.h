@@ -19,6 +19,6 @@ cdp_status cdp_manifest_read(cJSON **out, const char *output);
 /* Durable when this returns. */
 cdp_status cdp_manifest_write(const cdp_disk *disk, const char *output, const cJSON *facts);
 
-/* CDP_BAD_DATA "OUT.manifest: sampling.temperature is 0.7, this run has 1" at the first member that differs.
- */
+/* CDP_BAD_DATA "OUT was begun with another temperature: its manifest has 0.7, this run has 1; ..." at
+ * the first member that differs. */
 cdp_status cdp_manifest_compare(const char *output, const cJSON *written, const cJSON *mine);

@@ -7,7 +7,7 @@
 /* "# token 3: selected layer 4/7, entropy=0.1234 nats (0.1780 bits, 2.1% of the most), token='...'" */
 void cdp_layers_say_token(const cdp_completion *completion, int32_t token);
 
-/* "# layers: 11.5% of 200 tokens left the last layer, on average 1.3 layers above it" */
+/* "# layers: 11.5% of 200 tokens left the last layer, those by 1.3 layers on average" */
 void cdp_layers_say_summary(const cdp_completion *completion);
 
 /* "decoding": .., "selected_layers": [..], "layer_entropies": [[..]], "all_layer_tokens": [[..]],

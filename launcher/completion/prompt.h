@@ -33,7 +33,7 @@ cdp_status cdp_prompt_encode_conversation(cdp_prompt *prompt, const cdp_conversa
                                           const cdp_model_card *card);
 
 /* Text or ids to ids, checked against the vocabulary. tokenizer may be NULL when ids were given; without one
- * a text is CDP_BAD_DATA. An empty prompt becomes bos where the model has one, else CDP_BAD_DATA. */
+ * a text is CDP_NO_INPUT. An empty prompt becomes bos where the model has one, else CDP_BAD_DATA. */
 cdp_status cdp_prompt_encode(cdp_prompt *prompt, const cdp_options *options, const cdp_tokenizer *tokenizer,
                              const cdp_model_card *card);
 

@@ -11,7 +11,7 @@
 #include "launcher/sample/entropy.h"
 #include "launcher/sample/sampler.h"
 
-enum { PURPOSE_SHARE = 2, PURPOSE_LAYER = 3, NO_STATE = -1 }; /* the sampler's own purpose is 1 */
+enum { PURPOSE_SHARE = 2, PURPOSE_LAYER = 3, NO_STATE = -1 }; /* the sampler's own purpose is 0 */
 
 struct cdp_choice {
     const cdp_decoding *decoding;
