@@ -39,13 +39,12 @@ static void put(unsigned char **at, int32_t value) {
 
 /* Fields that a verb does not use are zero on the wire, whatever the struct held. */
 static void put_command(unsigned char **at, const cdp_kv_command *c) {
-    const bool is_append = c->verb == CDP_KV_APPEND;
     const bool is_copy = c->verb == CDP_KV_COPY;
     put(at, c->verb);
     put(at, c->group);
     put(at, is_copy ? 0 : c->slot);
-    put(at, is_append ? c->index : 0);
-    put(at, is_append || is_copy ? c->block : 0);
+    put(at, is_copy ? 0 : c->index);
+    put(at, c->block);
     put(at, is_copy ? c->from : 0);
 }
 
@@ -143,13 +142,12 @@ static cdp_status take_taps(reader *r, cdp_step_slot *slot, int n_words, const c
 }
 
 static cdp_status take_command(reader *r, cdp_kv_command *c, const cdp_packet_limits *limits) {
-    CDP_TRY(take(r, "verb", CDP_KV_FREE + 1, &c->verb));
-    const bool is_append = c->verb == CDP_KV_APPEND;
+    CDP_TRY(take(r, "verb", CDP_N_KV_VERBS, &c->verb));
     const bool is_copy = c->verb == CDP_KV_COPY;
     CDP_TRY(take(r, "group", 1, &c->group));
     CDP_TRY(take(r, "slot", is_copy ? 1 : limits->max_slots, &c->slot));
-    CDP_TRY(take(r, "index", is_append ? limits->max_blocks : 1, &c->index));
-    CDP_TRY(take(r, "block", is_append || is_copy ? limits->n_blocks : 1, &c->block));
+    CDP_TRY(take(r, "index", is_copy ? 1 : limits->max_blocks, &c->index));
+    CDP_TRY(take(r, "block", limits->n_blocks, &c->block));
     return take(r, "from", is_copy ? limits->n_blocks : 1, &c->from);
 }
 

@@ -2,7 +2,7 @@
  *
  *     rows      {slot, position, token, wants_home}   one a token; a prompt chunk is many rows of one slot
  *     slots     {slot, rope_list, tap set}            the sequences that appear in the rows
- *     commands  append, copy, free KV blocks          what happened to block tables since the last step
+ *     commands  append, copy KV blocks                what happened to block tables since the last step
  *
  * Rank 0 decides everything; the stages only keep the tables that the commands describe. So fork, rollback
  * and speculation need no other protocol. `slot` numbers a sequence's place in the block tables; the step
@@ -62,7 +62,7 @@ typedef struct cdp_step_slot {
 typedef enum cdp_kv_verb {
     CDP_KV_APPEND, /* table[slot][index] = block */
     CDP_KV_COPY,   /* copy the contents of block `from` to `block`, in every layer */
-    CDP_KV_FREE,   /* forget the table of `slot` */
+    CDP_N_KV_VERBS,
 } cdp_kv_verb;
 
 typedef struct cdp_kv_command {

@@ -50,7 +50,7 @@ int cdp_step_rows(const cdp_run_shape *run) {
 }
 
 int cdp_max_commands(const cdp_run_shape *run) {
-    return cdp_step_rows(run) + 2 * run->max_batch;
+    return cdp_step_rows(run) + run->max_batch;
 }
 
 int cdp_tapped_home_rows(const cdp_run_shape *run) {

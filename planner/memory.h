@@ -52,7 +52,7 @@ int cdp_n_seats(const cdp_run_shape *run);
 /* Rows of all step buffers: the chunk, or max_batch where that is larger. */
 int cdp_step_rows(const cdp_run_shape *run);
 
-/* KV commands of one step at most: every row may open a block, every sequence may be freed and copied. */
+/* KV commands of one step at most: every row may open a block, every sequence may be copied. */
 int cdp_max_commands(const cdp_run_shape *run);
 
 /* Home rows of a step that may be tapped (0 where n_taps is), and the tapped rows they make: what the hidden

@@ -13,9 +13,8 @@ cdp_status cdp_schedule_open(cdp_schedule **out, const cdp_plan *plan, const cdp
     if (all != NULL) {
         all->free_blocks = calloc((size_t)plan->n_blocks + 1, sizeof *all->free_blocks);
         all->by_slot = calloc(batch, sizeof *all->by_slot);
-        all->freed = calloc(batch, sizeof *all->freed);
     }
-    if (all == NULL || all->free_blocks == NULL || all->by_slot == NULL || all->freed == NULL) {
+    if (all == NULL || all->free_blocks == NULL || all->by_slot == NULL) {
         cdp_schedule_close(all);
         return cdp_fail(CDP_SYSTEM, "no memory for the block tables");
     }
@@ -47,7 +46,6 @@ void cdp_schedule_close(cdp_schedule *all) {
     free(all->kept.tokens);
     free(all->kept.blocks);
     free(all->sequences);
-    free(all->freed);
     free(all->by_slot);
     free(all->free_blocks);
     free(all);
@@ -72,7 +70,6 @@ void cdp_schedule_drop_kept(cdp_schedule *all) {
         return;
     while (kept->n_blocks > 0)
         all->free_blocks[all->n_free_blocks++] = kept->blocks[--kept->n_blocks];
-    all->freed[all->n_freed++] = kept->slot;
     free(kept->tokens);
     free(kept->blocks);
     *kept = (kept_cache){0};
@@ -164,15 +161,14 @@ cdp_status cdp_schedule_submit(cdp_schedule *all, const cdp_request *request) {
     return CDP_OK;
 }
 
-/* Slot and blocks back; the stages hear of it in the next step. Steps that are on the way run before any that
- * could use the blocks anew, because every stage takes steps in order. */
+/* Slot and blocks back. Steps that are on the way run before any that could use them anew, because every
+ * stage takes steps in order; the next sequence in the slot writes its table from the beginning. */
 void cdp_schedule_release(cdp_schedule *all, sequence *s) {
     if (s->slot == NO_SLOT)
         return;
     while (s->n_blocks > 0)
         all->free_blocks[all->n_free_blocks++] = s->blocks[--s->n_blocks];
     all->by_slot[s->slot] = NULL;
-    all->freed[all->n_freed++] = s->slot;
     s->slot = NO_SLOT;
     s->n_fed = 0;
 }

@@ -41,10 +41,8 @@ struct cdp_schedule {
     int64_t n_free_blocks;
     sequence **sequences; /* in order of submission; ended ones leave */
     int n_sequences, room;
-    sequence **by_slot;  /* (max_batch) */
-    int32_t *freed;      /* (max_batch) slots whose tables the next step forgets */
-    int n_freed, n_told; /* the first n_told of them stand in the step being built */
-    int n_tapped;        /* tapped home rows of the step being built */
+    sequence **by_slot; /* (max_batch) */
+    int n_tapped;       /* tapped home rows of the step being built */
     int n_layers;
     int n_decoding_steps; /* on the way, with decoding rows */
     bool holds;           /* answers wait */

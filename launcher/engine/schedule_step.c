@@ -1,6 +1,4 @@
 /* What stands in the next step: decoding rows, chunks of prompts, and the blocks for both. */
-#include <string.h>
-
 #include "launcher/engine/chunk.h"
 #include "launcher/engine/schedule_parts.h"
 
@@ -14,28 +12,12 @@ static bool is_worth_admitting(const cdp_schedule *all, const sequence *s) {
     return n_active == 0 || all->n_free_blocks + all->kept.n_blocks >= n_needed + n_active;
 }
 
-/* A slot that nobody has, NO_SLOT when there is none. One that was freed while this step was built waits
- * for the next one, because its free command must stand before any append. */
+/* A slot that nobody has, NO_SLOT when there is none. */
 static int free_slot(const cdp_schedule *all) {
-    for (int slot = 0; slot < all->plan->run.max_batch; slot++) {
-        bool is_free = all->by_slot[slot] == NULL && (all->kept.tokens == NULL || all->kept.slot != slot);
-        for (int i = all->n_told; i < all->n_freed; i++)
-            is_free &= all->freed[i] != slot;
-        if (is_free)
+    for (int slot = 0; slot < all->plan->run.max_batch; slot++)
+        if (all->by_slot[slot] == NULL && (all->kept.tokens == NULL || all->kept.slot != slot))
             return slot;
-    }
     return NO_SLOT;
-}
-
-/* What was kept gives way while a step is built, which tells of it: its slot can be taken at once. */
-static void give_way(cdp_schedule *all) {
-    if (all->kept.tokens == NULL)
-        return;
-    const int slot = all->kept.slot;
-    cdp_schedule_drop_kept(all);
-    all->freed[all->n_freed - 1] = all->freed[all->n_told];
-    all->freed[all->n_told++] = slot;
-    all->step->commands[all->step->n_commands++] = (cdp_kv_command){.verb = CDP_KV_FREE, .slot = slot};
 }
 
 /* A slot for a waiting sequence. */
@@ -44,7 +26,7 @@ static bool admit(cdp_schedule *all, sequence *s) {
         return false;
     int slot = free_slot(all);
     if (slot == NO_SLOT) {
-        give_way(all);
+        cdp_schedule_drop_kept(all);
         slot = free_slot(all);
     }
     if (slot == NO_SLOT)
@@ -71,7 +53,7 @@ static sequence *victim_behind(const cdp_schedule *all, const sequence *s) {
 static bool reserve(cdp_schedule *all, sequence *s, int end) {
     while (s->n_blocks * CDP_KV_BLOCK_TOKENS < end) {
         if (all->n_free_blocks == 0)
-            give_way(all);
+            cdp_schedule_drop_kept(all);
         sequence *victim = all->n_free_blocks == 0 ? victim_behind(all, s) : NULL;
         if (victim != NULL) {
             cdp_schedule_release(all, victim);
@@ -202,14 +184,7 @@ void cdp_schedule_next(cdp_schedule *all, cdp_step *step) {
     step->kind = CDP_STEP_RUN;
     step->n_rows = step->n_home = step->n_slots = step->n_commands = step->n_tap_words = 0;
     all->n_tapped = 0;
-    all->n_told = all->n_freed;
-    for (int i = 0; i < all->n_told; i++)
-        step->commands[step->n_commands++] = (cdp_kv_command){.verb = CDP_KV_FREE, .slot = all->freed[i]};
     const int share = share_of_decoding(all);
     add_decoding(all, share);
     add_prompts(all, rows_with_prompts(all, share));
-    if (step->n_rows == 0)
-        return; /* not sent: what was freed is told by the next one */
-    memmove(all->freed, all->freed + all->n_told, (size_t)(all->n_freed - all->n_told) * sizeof *all->freed);
-    all->n_freed -= all->n_told;
 }

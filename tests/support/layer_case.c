@@ -356,12 +356,11 @@ void test_layer_commands(cdp_device *device) {
     upload(c, c->layer.kv, blocks, 6 * bytes);
     const cdp_kv_command commands[] = {{.verb = CDP_KV_COPY, .block = 5, .from = 3},
                                        {.verb = CDP_KV_APPEND, .slot = 2, .index = 4, .block = 20},
-                                       {.verb = CDP_KV_FREE, .slot = 1},
                                        {.verb = CDP_KV_COPY, .block = 4, .from = 5},
                                        {.verb = CDP_KV_APPEND, .slot = 2, .index = 4, .block = 21}};
     void *there = grab(c, sizeof commands);
     upload(c, there, commands, sizeof commands);
-    assert_int_equal(c->ops->kv_update(c->device, &c->shape, &c->layer, 1, there, 5, &c->buf), CDP_OK);
+    assert_int_equal(c->ops->kv_update(c->device, &c->shape, &c->layer, 1, there, 4, &c->buf), CDP_OK);
     unsigned char *got = malloc(6 * bytes);
     int32_t tables[SLOTS * MAX_BLOCKS];
     download(c, got, c->layer.kv, 6 * bytes);

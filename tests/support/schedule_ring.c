@@ -62,11 +62,11 @@ static void compute(test_ring *sim, test_flight *f) {
     const cdp_step *step = &f->step;
     for (int i = 0; i < step->n_commands; i++) {
         const cdp_kv_command *c = &step->commands[i];
-        for (int k = 0; c->verb == CDP_KV_FREE && k < TEST_RING_BLOCKS; k++)
-            sim->table[c->slot][k] = -1;
         if (c->verb != CDP_KV_APPEND)
             continue;
         assert_in_range(c->block, 0, sim->plan.n_blocks - 1);
+        for (int k = 0; c->index == 0 && k < TEST_RING_BLOCKS; k++)
+            sim->table[c->slot][k] = -1; /* a new sequence: nothing of the last one may be read */
         assert_int_equal(sim->table[c->slot][c->index], -1);
         sim->table[c->slot][c->index] = c->block;
     }

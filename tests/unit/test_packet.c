@@ -24,7 +24,7 @@ static cdp_step_slot slots[] = {{.slot = 0, .taps = {{1u << 31 | 1u, 1u << 7}}},
                                 {.slot = 3, .rope_list = 1, .taps = {{6u, 0}}},
                                 {.slot = 2, .taps = {{0xFFFFFFFFu, 0}}}};
 static cdp_kv_command commands[] = {
-    {CDP_KV_APPEND, 0, 3, 4, 8, 0}, {CDP_KV_COPY, 0, 0, 0, 2, 7}, {CDP_KV_FREE, 0, 1, 0, 0, 0}};
+    {CDP_KV_APPEND, 0, 3, 4, 8, 0}, {CDP_KV_COPY, 0, 0, 0, 2, 7}, {CDP_KV_COPY, 0, 0, 0, 0, 0}};
 static const cdp_step sample = {.id = 0x123456789ABCDEFu,
                                 .kind = CDP_STEP_RUN,
                                 .n_rows = 4,
@@ -82,7 +82,7 @@ static const range allowed[] = {
     {0, 1},
     {INT32_MIN, INT32_MAX},
     {0, 255},
-    /* append: verb (a free of a slot has no index and no block), group, slot, index, block, from */
+    /* append: verb (a copy has no slot), group, slot, index, block, from */
     {0, 0},
     {0, 0},
     {0, 3},
@@ -96,13 +96,13 @@ static const range allowed[] = {
     {0, 0},
     {0, 8},
     {0, 8},
-    /* free: verb (with zeros it could be any), group, slot, -, -, - */
-    {0, 2},
-    {0, 0},
-    {0, 3},
+    /* copy: verb (with zeros it could be any), group, -, -, block, from */
+    {0, 1},
     {0, 0},
     {0, 0},
     {0, 0},
+    {0, 8},
+    {0, 8},
 };
 enum { N_WORDS = sizeof allowed / sizeof *allowed };
 
@@ -245,8 +245,8 @@ static void every_other_length_is_refused(void **state) {
 static void unused_fields_do_not_travel(void **state) {
     (void)state;
     unsigned char bytes[1024];
-    cdp_kv_command messy = {CDP_KV_FREE, 0, 2, -1, -1, 12345};
-    const cdp_step step = {.kind = CDP_STEP_RUN, .n_commands = 1, .commands = &messy};
+    cdp_kv_command messy[] = {{CDP_KV_APPEND, 0, 2, 1, 1, 12345}, {CDP_KV_COPY, 0, 2, -1, 1, 1}};
+    const cdp_step step = {.kind = CDP_STEP_RUN, .n_commands = 2, .commands = messy};
     assert_int_equal(decode(bytes, cdp_packet_encode(bytes, &step)), CDP_OK);
 }
 
