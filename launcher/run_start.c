@@ -11,6 +11,7 @@
 #include "launcher/loading.h"
 #include "launcher/place.h"
 #include "launcher/report.h"
+#include "launcher/request.h"
 #include "planner/file.h"
 #include "planner/roles.h"
 
@@ -80,13 +81,6 @@ static cdp_status compare_files(cdp_run *run) {
     return CDP_OK;
 }
 
-static cdp_dtype dtype_of(const char *word, cdp_dtype otherwise) {
-    return strcmp(word, "bf16") == 0   ? CDP_BF16
-           : strcmp(word, "fp16") == 0 ? CDP_F16
-           : strcmp(word, "fp32") == 0 ? CDP_F32
-                                       : otherwise;
-}
-
 /* The kind of device that all ranks have: where nobody asks for one, a rank without a GPU decides for the
  * CPU. */
 static cdp_status agree_kind(cdp_run *run) {
@@ -143,26 +137,11 @@ static cdp_status make_plan(cdp_run *run, const cdp_place *places, int n_tokens,
         return cdp_fail(CDP_SYSTEM, "no memory for the plan");
     request->n_places = run->size;
     memcpy(request->places, places, (size_t)run->size * sizeof *places);
-    request->max_ranks = o->num_gpus > 0 ? o->num_gpus : 0;
-    request->memory_fraction = o->gpu_memory_fraction;
-    request->device_map = o->device_map;
-    request->ctx_is_limit = job->ctx_is_limit && o->ctx == 0;
-    const cdp_dtype dtype = dtype_of(o->dtype, run->card->file_dtype);
-    request->run = (cdp_run_shape){.dtype = dtype,
-                                   .kv_dtype = dtype_of(o->kv_dtype, dtype),
-                                   .ctx = o->ctx > 0 ? o->ctx : n_tokens,
-                                   .max_batch = job->max_batch > 0 ? job->max_batch : 1,
-                                   .chunk = cdp_place_chunk(o, run->choice.kind),
-                                   .n_ranks = run->size,
-                                   .n_taps = run->n_taps,
-                                   .on_gpu = run->choice.kind == CDP_DEVICE_CUDA};
     cdp_status st = CDP_OK;
-    if (o->costs != NULL)
-        CDP_TRY_GOTO(cdp_costs_read(&request->costs, o->costs, run->card->n_layers, run->size), st, done);
-    if (o->max_gpu_memory != NULL)
-        CDP_TRY_GOTO(
-            cdp_size_parse_list(request->budgets, CDP_MAX_RANKS, &request->n_budgets, o->max_gpu_memory), st,
-            done);
+    CDP_TRY_GOTO(cdp_request_fill(request, o, run->card, run->choice.kind, run->n_taps), st, done);
+    request->run.ctx = o->ctx > 0 ? o->ctx : n_tokens;
+    request->run.max_batch = job->max_batch > 0 ? job->max_batch : 1;
+    request->ctx_is_limit = job->ctx_is_limit && o->ctx == 0;
     CDP_TRY_GOTO(cdp_plan_make(run->plan, run->card, request), st, done);
     CDP_TRY_GOTO(cdp_plan_demand_fit(run->plan, run->card, request), st, done);
     if (run->plan->run.ctx > run->card->max_positions)

@@ -7,6 +7,7 @@
 #include "kernels/log.h"
 #include "launcher/jobs/jobs.h"
 #include "launcher/place.h"
+#include "launcher/request.h"
 #include "launcher/sample/decoding.h"
 #include "planner/file.h"
 #include "planner/json.h"
@@ -50,38 +51,16 @@ static cdp_status find_places(cdp_plan_request *request, cdp_device_kind *kind_o
     return st;
 }
 
-static cdp_dtype dtype_of(const char *word, cdp_dtype otherwise) {
-    for (int d = CDP_F32; d <= CDP_BF16; d++)
-        if (strcmp(word, cdp_dtype_name((cdp_dtype)d)) == 0)
-            return (cdp_dtype)d;
-    return otherwise;
-}
-
 static cdp_status fill_request(cdp_plan_request *request, const cdp_options *o, const cdp_model_card *card) {
     cdp_device_kind kind;
     CDP_TRY(find_places(request, &kind, o));
-    request->max_ranks = o->num_gpus > 0 ? o->num_gpus : 0;
-    request->memory_fraction = o->gpu_memory_fraction;
-    request->device_map = o->device_map;
-    if (o->max_gpu_memory != NULL)
-        CDP_TRY(cdp_size_parse_list(request->budgets, CDP_MAX_RANKS, &request->n_budgets, o->max_gpu_memory));
-    const cdp_dtype dtype = dtype_of(o->dtype, card->file_dtype);
     cdp_decoding decoding;
     CDP_TRY(cdp_decoding_settle(&decoding, o->decoding, o, card));
+    CDP_TRY(cdp_request_fill(request, o, card, kind, decoding.n_taps));
     /* Without --ctx the plan is batch's: the model's own length, or what fits of it. */
     request->ctx_is_limit = o->ctx == 0;
-    request->run = (cdp_run_shape){.dtype = dtype,
-                                   .kv_dtype = dtype_of(o->kv_dtype, dtype),
-                                   .ctx = o->ctx == CDP_OPTION_MAX ? 0
-                                          : o->ctx > 0             ? o->ctx
-                                                                   : card->max_positions,
-                                   .max_batch = o->max_batch == CDP_OPTION_MAX ? 0
-                                                : o->max_batch > 0             ? o->max_batch
-                                                                               : 1,
-                                   .chunk = cdp_place_chunk(o, kind),
-                                   .n_ranks = request->n_places,
-                                   .n_taps = decoding.n_taps,
-                                   .on_gpu = kind == CDP_DEVICE_CUDA};
+    request->run.ctx = o->ctx == CDP_OPTION_MAX ? 0 : o->ctx > 0 ? o->ctx : card->max_positions;
+    request->run.max_batch = o->max_batch == CDP_OPTION_MAX ? 0 : o->max_batch > 0 ? o->max_batch : 1;
     return CDP_OK;
 }
 
@@ -100,8 +79,6 @@ static cdp_status make_and_show(const cdp_options *o, cdp_model_card *card, cdp_
                                 cdp_plan *plan) {
     CDP_TRY(read_model(card, o->model));
     CDP_TRY(fill_request(request, o, card));
-    if (o->costs != NULL)
-        CDP_TRY(cdp_costs_read(&request->costs, o->costs, card->n_layers, request->n_places));
     CDP_TRY(cdp_plan_make(plan, card, request));
     if (o->json)
         CDP_TRY(print_json(plan, card));
