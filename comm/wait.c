@@ -3,12 +3,6 @@
 
 #include <time.h>
 
-int64_t cdp_now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 static const int64_t us = 1000, ms = 1000000;
 
 /* The sleep before and around the expected moment; 0 when there is none, or it is long over. */

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "kernels/clock.h"
 #include "kernels/status.h"
 #include <stdint.h>
 
@@ -74,9 +75,6 @@ typedef struct cdp_waiter {
     int64_t expected_ns;
 } cdp_waiter;
 void cdp_wait_pause(cdp_waiter *waiter);
-
-/* Monotonic time in nanoseconds. */
-int64_t cdp_now_ns(void);
 
 /* SIGTERM, SIGINT and SIGUSR1 ask for a stop (a second SIGINT leaves at once with 75); SIGPIPE and SIGXFSZ
  * are ignored: the write says what is wrong. */

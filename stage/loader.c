@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "kernels/clock.h"
 #include "planner/file.h"
 #include "planner/memory.h"
 
@@ -96,12 +96,6 @@ cdp_status cdp_loader_open(cdp_loader **out, cdp_device *device, const cdp_tenso
 done:
     cdp_loader_close(loader);
     return st;
-}
-
-static int64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
 static cdp_status push(cdp_loader *loader, const block *b) {
@@ -219,7 +213,7 @@ static cdp_status read_blocks(reader *r) {
     }
     for (int i = 0; i < LANES; i++)
         CDP_TRY(cdp_device_uploaded(loader->device, r->number * LANES + i));
-    atomic_store(&loader->ended_ns, now_ns());
+    atomic_store(&loader->ended_ns, cdp_now_ns());
     atomic_fetch_add(&loader->n_finished, n);
     return CDP_OK;
 }
@@ -265,7 +259,7 @@ static int start_reader(reader *r) {
 }
 
 cdp_status cdp_loader_start(cdp_loader *loader) {
-    loader->began_ns = now_ns();
+    loader->began_ns = cdp_now_ns();
     CDP_TRY(pin_slots(loader));
     qsort(loader->blocks, loader->n_blocks, sizeof *loader->blocks, by_place);
     for (int i = 0; i < loader->options.n_readers; i++) {
@@ -293,7 +287,7 @@ void cdp_loader_progress(const cdp_loader *loader, uint64_t *n_read_out, uint64_
 
 double cdp_loader_seconds(const cdp_loader *loader) {
     const bool is_over = atomic_load(&loader->n_finished) == loader->n_blocks && loader->n_blocks > 0;
-    return (double)((is_over ? atomic_load(&loader->ended_ns) : now_ns()) - loader->began_ns) * 1e-9;
+    return (double)((is_over ? atomic_load(&loader->ended_ns) : cdp_now_ns()) - loader->began_ns) * 1e-9;
 }
 
 void cdp_loader_close(cdp_loader *loader) {

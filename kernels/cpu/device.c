@@ -1,4 +1,5 @@
 /* The CPU device: one ring of jobs, worker threads that walk it together. See queue.h for the picture. */
+#include "kernels/clock.h"
 #include "kernels/cpu/measure.h"
 #include "kernels/cpu/memory.h"
 #include "kernels/cpu/nodes.h"
@@ -65,12 +66,6 @@ static void ring_bell(cpu_device *device) {
         syscall(SYS_futex, &device->bell, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
 }
 
-static int64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 /* Jobs end one by one, so the awaited one is never jumped over. */
 static void wake_main(cpu_device *device, uint64_t n_done) {
     if (n_done != atomic_load(&device->awaited))
@@ -93,7 +88,7 @@ static bool spin_above(const cpu_device *device, _Atomic uint64_t *counter, uint
                 return true;
             spin_pause();
         }
-        now = now_ns();
+        now = cdp_now_ns();
         until = until == 0 ? now + device->spin_ns : until;
     } while (now < until);
     return false;
@@ -131,7 +126,7 @@ static void *worker_main(void *argument) {
     cpu_device *device = start.device;
     const uint64_t n = (uint64_t)device->n_threads;
     for (uint64_t number = 0; wait_above(device, &device->submitted, number); number++) {
-        const int64_t began = start.worker == 0 ? now_ns() : 0;
+        const int64_t began = start.worker == 0 ? cdp_now_ns() : 0;
         job_slot *slot = &device->jobs[number % QUEUE_JOBS];
         const uint64_t n_ranges = (uint64_t)device->n_ranges;
         const cdp_turn turn = {&device->taken[number % 2 * n_ranges], start.worker, device->n_threads,
@@ -150,7 +145,7 @@ static void *worker_main(void *argument) {
             break;
         }
         if (start.worker == 0)
-            atomic_fetch_add(&device->busy_ns, (uint64_t)(now_ns() - began));
+            atomic_fetch_add(&device->busy_ns, (uint64_t)(cdp_now_ns() - began));
     }
     return NULL;
 }

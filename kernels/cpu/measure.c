@@ -1,8 +1,7 @@
 /* The ceilings of this device, measured now: machines are shared, and only figures of one moment compare. */
-#include <time.h>
-
-#include "kernels/cores.h"
 #include "kernels/cpu/measure.h"
+#include "kernels/clock.h"
+#include "kernels/cores.h"
 
 enum {
     STREAM_LEAST = 128 << 20,
@@ -12,12 +11,6 @@ enum {
     ROUNDS = 5, /* the best counts: a ceiling is what was reached at all */
 };
 static const double long_enough_s = 0.004; /* of a round of products: handing out the job is nothing then */
-
-static double now_s(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 typedef struct stream_args {
     uint64_t *data;
@@ -70,10 +63,10 @@ static cdp_status measure_stream(cdp_device *device, double *out) {
     cdp_status st = cdp_cpu_submit(device, fill_job, &args, sizeof args);
     cdp_device_drain(device);
     for (int round = 0; st == CDP_OK && round < ROUNDS; round++) {
-        const double began = now_s();
+        const int64_t began = cdp_now_ns();
         st = cdp_cpu_submit(device, stream_job, &args, sizeof args);
         cdp_device_drain(device);
-        const double rate = (double)n_bytes / (now_s() - began);
+        const double rate = (double)n_bytes / (1e-9 * (double)(cdp_now_ns() - began));
         *out = rate > *out ? rate : *out;
     }
     cdp_device_free(device, data);
@@ -99,10 +92,10 @@ static cdp_status measure_peak(cdp_device *device, cdp_dtype weights, double *ou
     *out = 0;
     for (int round = 0; round < ROUNDS;) {
         atomic_store(&n_done, 0);
-        const double began = now_s();
+        const int64_t began = cdp_now_ns();
         CDP_TRY(cdp_cpu_submit(device, job, &args, sizeof args));
         cdp_device_drain(device);
-        const double took = now_s() - began;
+        const double took = 1e-9 * (double)(cdp_now_ns() - began);
         if (took < long_enough_s && args.n_turns < MOST_TURNS) {
             args.n_turns *= 4;
             continue;

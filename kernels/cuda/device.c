@@ -196,7 +196,7 @@ static void look(cuda_device *d) {
         d->done++;
         atomic_store_explicit(&d->n_done, d->done, memory_order_relaxed);
         if (d->done == d->recorded && d->busy_since_ns != 0) {
-            d->busy_ns += cdp_cuda_now_ns() - d->busy_since_ns;
+            d->busy_ns += cdp_now_ns() - d->busy_since_ns;
             d->busy_since_ns = 0;
         }
     }
@@ -223,7 +223,7 @@ static cdp_event record(cdp_device *device) {
     d->recorded++; /* also after a failure: the work it stands for is not done, and will not be */
     d->is_dirty = false;
     if (d->busy_since_ns == 0)
-        d->busy_since_ns = cdp_cuda_now_ns();
+        d->busy_since_ns = cdp_now_ns();
     return d->recorded;
 }
 

@@ -1,6 +1,7 @@
 /* kernels/cuda/inside.h - the CUDA device's own memory, shared by device.c, upload.c and measure.c only. */
 #pragma once
 
+#include "kernels/clock.h"
 #include "kernels/cuda/device.h"
 #include "kernels/device_table.h"
 #include "kernels/gpu.h"
@@ -45,12 +46,6 @@ cdp_status cdp_cuda_uploaded(cdp_device *device, int lane);
 void cdp_cuda_end_uploads(cdp_device *device);
 cdp_status cdp_cuda_measure(cdp_device *device, cdp_dtype weights, double *bytes_per_s_out,
                             double *flop_per_s_out);
-
-static inline int64_t cdp_cuda_now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 /* Between two looks at an event, where the caller has to block. */
 static inline void cdp_cuda_nap(void) {

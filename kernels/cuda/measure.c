@@ -17,12 +17,12 @@ typedef cdp_status work(cdp_device *device, const void *args);
 static cdp_status time_of(cdp_device *device, work *queue, const void *args, double *out) {
     *out = 1e30;
     for (int round = 0, turns = 1; round < ROUNDS;) {
-        const int64_t began = cdp_cuda_now_ns();
+        const int64_t began = cdp_now_ns();
         for (int i = 0; i < turns; i++)
             CDP_TRY(queue(device, args));
         cdp_device_drain(device);
         CDP_TRY(cdp_device_check(device));
-        const int64_t took = cdp_cuda_now_ns() - began;
+        const int64_t took = cdp_now_ns() - began;
         if (took < LONG_ENOUGH_NS && turns < MOST_TURNS) {
             turns *= 4;
             continue;

@@ -7,9 +7,9 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "kernels/clock.h"
 #include "planner/file.h"
 
 enum {
@@ -17,12 +17,6 @@ enum {
     GROUP_NS = 50000000,     /* else records wait so long for company */
     READ_BLOCK = 1 << 20,
 };
-
-static int64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 static cdp_status failed(const char *path, cdp_status code) {
     char shown[CDP_SHOWN_PATH];
@@ -196,20 +190,20 @@ cdp_status cdp_output_add(cdp_output *out, const char *record, size_t n) {
     out->n_added++;
     out->n_bytes += n;
     if (out->written_ns == 0)
-        out->written_ns = now_ns();
+        out->written_ns = cdp_now_ns();
     return cdp_output_sync(out, out->sync_ns < QUICK_SYNC_NS);
 }
 
 cdp_status cdp_output_sync(cdp_output *out, bool is_due_now) {
     if (out->written_ns == 0 || out->is_failed)
         return CDP_OK;
-    const int64_t began = now_ns();
+    const int64_t began = cdp_now_ns();
     if (!is_due_now && began - out->written_ns < GROUP_NS)
         return CDP_OK;
     out->is_failed = true; /* pages that could not be written may be lost without a second error */
     CDP_TRY(cdp_disk_sync(out->disk, out->fd, name_of(out)));
     out->is_failed = false;
-    out->sync_ns = now_ns() - began;
+    out->sync_ns = cdp_now_ns() - began;
     out->n_synced = out->n_added;
     out->written_ns = 0;
     return CDP_OK;

@@ -237,12 +237,12 @@ static double time_of(bench_model *m, layer_op *op, int repeat) {
         run_once(m, op);
     cdp_device_drain(m->device);
     for (int turn = 0; turn < TURNS; turn++) {
-        const int64_t began = cdp_cuda_now_ns();
+        const int64_t began = cdp_now_ns();
         for (int i = 0; i < repeat; i++)
             run_once(m, op);
         cdp_device_drain(m->device);
         CHECKED(cdp_device_check(m->device));
-        seconds[turn] = 1e-9 * (double)(cdp_cuda_now_ns() - began);
+        seconds[turn] = 1e-9 * (double)(cdp_now_ns() - began);
     }
     qsort(seconds, TURNS, sizeof seconds[0], ascending);
     return seconds[TURNS / 2];
