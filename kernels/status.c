@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernels/utf8.h"
+
 /* The only state of the error trail; one per thread, because a reader thread may fail while the main thread
  * goes on. Whoever joins a thread carries its message over. */
 static _Thread_local char message[1024];
@@ -36,22 +38,6 @@ void cdp_trail(const char *file, int line, const char *call) {
     snprintf(trail + used, sizeof trail - used, "    at %s:%d  %.80s\n", file, line, call);
 }
 
-/* Length of the valid UTF-8 sequence at s (n bytes left), 0 if there is none. */
-static size_t utf8_length(const unsigned char *s, size_t n) {
-    if (s[0] < 0x80)
-        return 1;
-    const size_t want = s[0] >= 0xF0 ? 4 : s[0] >= 0xE0 ? 3 : 2;
-    if (s[0] < 0xC2 || s[0] > 0xF4 || want > n)
-        return 0;
-    for (size_t i = 1; i < want; i++)
-        if ((s[i] & 0xC0) != 0x80)
-            return 0;
-    if ((s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F) || (s[0] == 0xF0 && s[1] < 0x90) ||
-        (s[0] == 0xF4 && s[1] > 0x8F))
-        return 0;
-    return want;
-}
-
 char *cdp_escape(char *out, size_t out_size, const char *text, size_t n) {
     size_t used = 0;
     for (size_t i = 0; i < n;) {
@@ -60,8 +46,9 @@ char *cdp_escape(char *out, size_t out_size, const char *text, size_t n) {
             return out;
         }
         const unsigned char *s = (const unsigned char *)text + i;
-        const size_t length = utf8_length(s, n - i);
-        if (length == 0 || s[0] < 0x20 || s[0] == 0x7F) {
+        size_t length;
+        uint32_t code;
+        if (cdp_utf8_next(s, n - i, &length, &code) != CDP_UTF8_WHOLE || code < 0x20 || code == 0x7F) {
             used += (size_t)snprintf(out + used, out_size - used, "\\x%02X", s[0]);
             i += 1;
         } else {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/utf8.h"
 #include "planner/file.h"
 
 enum { MIB = 1 << 20 };
@@ -26,21 +27,13 @@ static cdp_status fault(const scan *s, const char *what) {
     return cdp_fail(s->limits->fault_code, "%s: byte %zu: not JSON as we read it: %s", s->name, s->at, what);
 }
 
-/* Length of the valid UTF-8 sequence at the cursor; 0 when there is none. */
+/* Length of the character at the cursor; 0 where there is none. */
 static size_t utf8_at(const scan *s) {
-    const unsigned char *c = s->text + s->at;
-    const size_t left = s->n - s->at;
-    if (c[0] < 0x80)
+    size_t length;
+    uint32_t code;
+    if (s->text[s->at] < 0x80) /* nearly all: no call for each byte of a tokenizer */
         return 1;
-    const size_t want = c[0] >= 0xF0 ? 4 : c[0] >= 0xE0 ? 3 : 2;
-    if (c[0] < 0xC2 || c[0] > 0xF4 || want > left)
-        return 0;
-    for (size_t i = 1; i < want; i++)
-        if ((c[i] & 0xC0) != 0x80)
-            return 0;
-    const bool is_overlong = (c[0] == 0xE0 && c[1] < 0xA0) || (c[0] == 0xF0 && c[1] < 0x90);
-    const bool is_outside = (c[0] == 0xED && c[1] > 0x9F) || (c[0] == 0xF4 && c[1] > 0x8F);
-    return is_overlong || is_outside ? 0 : want;
+    return cdp_utf8_next(s->text + s->at, s->n - s->at, &length, &code) == CDP_UTF8_WHOLE ? length : 0;
 }
 
 static cdp_status scan_string(scan *s) {

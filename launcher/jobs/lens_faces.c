@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/utf8.h"
 #include "launcher/completion/layers.h"
 #include "launcher/jobs/lens.h"
 #include "launcher/sample/entropy.h"
@@ -36,20 +37,18 @@ static void put_cell_text(FILE *to, const cdp_lens *lens, int32_t id, int width)
     }
     int used = 0;
     for (size_t i = 0; i < n && used < width; used++) {
-        const unsigned char c = (unsigned char)bytes[i];
-        size_t length = c < 0x80 ? 1 : c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : c >= 0xC2 ? 2 : 0;
-        bool is_whole = length > 0 && i + length <= n;
-        for (size_t k = 1; is_whole && k < length; k++)
-            is_whole = ((unsigned char)bytes[i + k] & 0xC0) == 0x80;
+        size_t length;
+        uint32_t c;
+        const cdp_utf8_kind kind = cdp_utf8_next((const unsigned char *)bytes + i, n - i, &length, &c);
         if (c == ' ')
             fputs("\xC2\xB7", to); /* a middle dot */
         else if (c == '\n')
             fputs("\xE2\x86\xB5", to); /* an arrow down and left */
-        else if (!is_whole || c < 0x20 || c == 0x7F)
+        else if (kind != CDP_UTF8_WHOLE || c < 0x20 || c == 0x7F)
             fputs("\xEF\xBF\xBD", to);
         else
             fwrite(bytes + i, 1, length, to);
-        i += is_whole ? length : 1;
+        i += length;
     }
     fprintf(to, "%*s", width - used, "");
 }

@@ -1,20 +1,9 @@
 /* launcher/text/utf8.h - walking through bytes that should be UTF-8. */
 #pragma once
 
+#include "kernels/utf8.h"
 #include "launcher/text/buffer.h"
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-typedef enum cdp_utf8_kind {
-    CDP_UTF8_WHOLE,   /* a character */
-    CDP_UTF8_BROKEN,  /* can never become one */
-    CDP_UTF8_PARTIAL, /* the beginning of one, cut off by the end */
-} cdp_utf8_kind;
-
-/* Look at s (n > 0 bytes): *length_out is that of the character, or of the maximal subpart that is no
- * character (what U+FFFD stands for once); *code_out the code point of a whole one. */
-cdp_utf8_kind cdp_utf8_next(const unsigned char *s, size_t n, size_t *length_out, uint32_t *code_out);
 
 /* Append text[0, n) with all that is no UTF-8 replaced, one U+FFFD a maximal subpart. */
 void cdp_utf8_add_valid(cdp_bytes *out, const char *text, size_t n);
