@@ -322,8 +322,9 @@ cdp_status cdp_json_bool(const cJSON *object, const char *name, const char *key,
     return CDP_OK;
 }
 
-void cdp_json_write_string(FILE *stream, const char *text, size_t n) {
+void cdp_json_write_quoted(FILE *stream, const char *text, size_t n) {
     scan s = {.text = (unsigned char *)(uintptr_t)text, .n = n};
+    fputc('"', stream);
     while (s.at < n) {
         const unsigned char c = s.text[s.at];
         const size_t length = utf8_at(&s);
@@ -341,4 +342,5 @@ void cdp_json_write_string(FILE *stream, const char *text, size_t n) {
             fwrite(s.text + s.at, 1, length, stream);
         s.at += length == 0 ? 1 : length;
     }
+    fputc('"', stream);
 }

@@ -56,6 +56,6 @@ cdp_status cdp_json_double(const cJSON *object, const char *name, const char *ke
                            double *value);
 cdp_status cdp_json_bool(const cJSON *object, const char *name, const char *key, bool *value);
 
-/* Append n bytes as the inside of a JSON string (quotes not included), all escapes done, to a stream. Bytes
- * that are not UTF-8 become U+FFFD. */
-void cdp_json_write_string(FILE *stream, const char *text, size_t n);
+/* Append n bytes as a JSON string, quotes and all escapes done, to a stream. Bytes that are not UTF-8 become
+ * U+FFFD. */
+void cdp_json_write_quoted(FILE *stream, const char *text, size_t n);

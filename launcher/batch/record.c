@@ -12,9 +12,7 @@
 static const cdp_json_limits limits = {1u << 30, 64u << 20, 64, false, CDP_BAD_DATA};
 
 static void write_string(FILE *to, const char *text) {
-    fputc('"', to);
-    cdp_json_write_string(to, text, strlen(text));
-    fputc('"', to);
+    cdp_json_write_quoted(to, text, strlen(text));
 }
 
 /* {"id": ..., as the line has it; a line that has none is known by its number. */

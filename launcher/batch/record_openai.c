@@ -7,12 +7,6 @@
 #include "launcher/completion/layers.h"
 #include "planner/json.h"
 
-static void write_string(FILE *to, const char *text, size_t n) {
-    fputc('"', to);
-    cdp_json_write_string(to, text, n);
-    fputc('"', to);
-}
-
 static const char *token_bytes(const cdp_completion *c, int32_t id, size_t *n_out) {
     const char *bytes = NULL;
     *n_out = 0;
@@ -26,7 +20,7 @@ static void write_chat_token(FILE *to, const cdp_completion *c, int32_t id, doub
     size_t n;
     const char *bytes = token_bytes(c, id, &n);
     fputs("{\"token\": ", to);
-    write_string(to, bytes, n);
+    cdp_json_write_quoted(to, bytes, n);
     fprintf(to, ", \"logprob\": %.9g, \"bytes\": [", logprob);
     for (size_t i = 0; i < n; i++)
         fprintf(to, "%s%u", i > 0 ? ", " : "", (unsigned char)bytes[i]);
@@ -56,7 +50,7 @@ static void write_top(FILE *to, const cdp_completion *c, const cdp_token_logprob
         size_t n;
         const char *bytes = token_bytes(c, kept->ids[k], &n);
         fputs(k > 0 ? ", " : "", to);
-        write_string(to, bytes, n);
+        cdp_json_write_quoted(to, bytes, n);
         fprintf(to, ": %.9g", kept->values[k]);
     }
     fputs("}", to);
@@ -68,7 +62,7 @@ static void write_completion_logprobs(FILE *to, const cdp_completion *c) {
         size_t n;
         const char *bytes = token_bytes(c, c->tokens[i], &n);
         fputs(i > 0 ? ", " : "", to);
-        write_string(to, bytes, n);
+        cdp_json_write_quoted(to, bytes, n);
     }
     fputs("], \"token_logprobs\": [", to);
     for (int i = 0; i < c->n_tokens; i++)
@@ -87,7 +81,7 @@ static void write_choice(FILE *to, const cdp_line *line, const cdp_completion *c
                   : "{\"index\": 0, \"text\": ",
           to);
     if (c->answer.has_tokenizer)
-        write_string(to, c->answer.text != NULL ? c->answer.text : "", c->answer.n_text);
+        cdp_json_write_quoted(to, c->answer.text != NULL ? c->answer.text : "", c->answer.n_text);
     else
         fputs("null", to);
     fputs(is_chat ? "}, \"logprobs\": " : ", \"logprobs\": ", to);
@@ -120,7 +114,7 @@ void cdp_write_openai_response(FILE *to, const cdp_line *line, const cdp_complet
             "\"created\": %lld, \"model\": ",
             line->number, is_chat ? "chatcmpl" : "cmpl", line->number,
             is_chat ? "chat.completion" : "text_completion", (long long)time(NULL));
-    write_string(to, name, strlen(name));
+    cdp_json_write_quoted(to, name, strlen(name));
     fputs(", \"choices\": [", to);
     write_choice(to, line, c);
     fprintf(to, "], \"usage\": {\"prompt_tokens\": %zu, \"completion_tokens\": %d, \"total_tokens\": %zu}",

@@ -19,12 +19,12 @@ static void write_file(cdp_status_file *f, const char *exit_code, const char *re
     if (to == NULL)
         return;
     gethostname(host, sizeof host - 1);
-    fprintf(to, "{\"state\": \"%s\", \"exit_code\": %s, \"reason\": \"", f->state, exit_code);
-    cdp_json_write_string(to, reason, strlen(reason));
-    fputs("\", \"host\": \"", to);
-    cdp_json_write_string(to, host, strlen(host));
+    fprintf(to, "{\"state\": \"%s\", \"exit_code\": %s, \"reason\": ", f->state, exit_code);
+    cdp_json_write_quoted(to, reason, strlen(reason));
+    fputs(", \"host\": ", to);
+    cdp_json_write_quoted(to, host, strlen(host));
     fprintf(to,
-            "\", \"pid\": %ld, \"ranks\": %d, \"done\": %" PRIu64 ", \"failed\": %" PRIu64
+            ", \"pid\": %ld, \"ranks\": %d, \"done\": %" PRIu64 ", \"failed\": %" PRIu64
             ", \"total\": %" PRIu64 ", \"time\": %lld}\n",
             (long)getpid(), f->n_ranks, f->n_done, f->n_failed, f->n_total, (long long)time(NULL));
     if (fclose(to) == 0 &&

@@ -219,9 +219,7 @@ void cdp_write_text_value(FILE *to, const cdp_completion *c) {
         fputs("null", to);
         return;
     }
-    fputs("\"", to);
-    cdp_json_write_string(to, c->answer.text != NULL ? c->answer.text : "", c->answer.n_text);
-    fputs("\"", to);
+    cdp_json_write_quoted(to, c->answer.text != NULL ? c->answer.text : "", c->answer.n_text);
 }
 
 void cdp_write_logprobs(FILE *to, const cdp_completion *c) {

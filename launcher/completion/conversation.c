@@ -46,9 +46,8 @@ void cdp_messages_close(cdp_messages *m) {
 }
 
 static void write_member(FILE *to, const char *key, const char *text, size_t n) {
-    fprintf(to, "\"%s\": \"", key);
-    cdp_json_write_string(to, text, n);
-    fputc('"', to);
+    fprintf(to, "\"%s\": ", key);
+    cdp_json_write_quoted(to, text, n);
 }
 
 cdp_status cdp_messages_json(const cdp_messages *m, char **json_out, size_t *n_out) {

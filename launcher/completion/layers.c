@@ -67,9 +67,7 @@ void cdp_write_token_text(FILE *to, const cdp_tokenizer *tokenizer, int32_t toke
         fputs("null", to);
         return;
     }
-    fputs("\"", to);
-    cdp_json_write_string(to, bytes, n);
-    fputs("\"", to);
+    cdp_json_write_quoted(to, bytes, n);
 }
 
 typedef void (*write_cell)(FILE *to, const cdp_completion *c, size_t at);

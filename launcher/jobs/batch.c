@@ -118,9 +118,9 @@ static cdp_status work(cdp_run *run, void *of) {
 static cdp_status print_json(const cdp_run *run, const cdp_batch *batch) {
     const cdp_progress *p = &batch->progress;
     const double elapsed_s = (double)(cdp_now_ns() - p->began_ns) * 1e-9;
-    printf("{\"output\": \"");
-    cdp_json_write_string(stdout, batch->options->output, strlen(batch->options->output));
-    printf("\", \"total\": %" PRIu64 ", \"done\": %" PRIu64 ", \"failed\": %" PRIu64 ", \"tokens\": %" PRIu64
+    printf("{\"output\": ");
+    cdp_json_write_quoted(stdout, batch->options->output, strlen(batch->options->output));
+    printf(", \"total\": %" PRIu64 ", \"done\": %" PRIu64 ", \"failed\": %" PRIu64 ", \"tokens\": %" PRIu64
            ", \"timing\": {\"load_s\": %.6f, \"run_s\": %.6f, \"tokens_per_s\": %.3f}, ",
            p->n_total, p->n_done, p->n_failed, p->n_tokens, run->load_s, elapsed_s,
            elapsed_s > 0 ? (double)p->n_tokens / elapsed_s : 0);

@@ -11,9 +11,7 @@
 #include "planner/json.h"
 
 void cdp_print_quoted(const char *text) {
-    printf("\"");
-    cdp_json_write_string(stdout, text, strlen(text));
-    printf("\"");
+    cdp_json_write_quoted(stdout, text, strlen(text));
 }
 
 /* A GPU as it is shown: what cannot be asked stays empty, with the reason. */

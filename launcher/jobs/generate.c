@@ -118,9 +118,9 @@ static cdp_status work(cdp_run *run, void *of) {
 
 static cdp_status print_json(const cdp_run *run, const generate_job *job) {
     const cdp_completion *c = &job->completion;
-    printf("{\"model\": \"");
-    cdp_json_write_string(stdout, job->options->model, strlen(job->options->model));
-    printf("\", ");
+    printf("{\"model\": ");
+    cdp_json_write_quoted(stdout, job->options->model, strlen(job->options->model));
+    printf(", ");
     cdp_write_ids(stdout, "prompt_ids", job->prompt.ids, job->prompt.n_ids);
     printf(", ");
     cdp_write_ids(stdout, "token_ids", c->tokens, (size_t)c->n_tokens);

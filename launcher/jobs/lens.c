@@ -178,9 +178,9 @@ static int columns_of_terminal(void) {
 }
 
 static cdp_status print_json(const cdp_run *run, const lens_job *job) {
-    printf("{\"model\": \"");
-    cdp_json_write_string(stdout, job->options->model, strlen(job->options->model));
-    printf("\", ");
+    printf("{\"model\": ");
+    cdp_json_write_quoted(stdout, job->options->model, strlen(job->options->model));
+    printf(", ");
     cdp_lens_write_json(&job->lens, stdout);
     printf(", \"logits_hash\": \"%016" PRIx64 "\", \"timing\": {\"load_s\": %.6f, \"tokens_per_s\": %.3f}, ",
            job->figures.logits_hash, run->load_s, cdp_prompt_rate(&job->figures));

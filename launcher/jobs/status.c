@@ -82,13 +82,13 @@ static const char *name_state(const seen *s, cdp_status st) {
 
 static void print(const seen *s, const cdp_options *o, cdp_status st) {
     if (o->json) {
-        printf("{\"output\": \"");
-        cdp_json_write_string(stdout, o->output, strlen(o->output));
-        printf("\", \"state\": \"%s\", \"done\": %" PRIu64 ", \"failed\": %" PRIu64 ", \"total\": %" PRIu64
-               ", \"torn_bytes\": %" PRIu64 ", \"holder\": \"",
+        printf("{\"output\": ");
+        cdp_json_write_quoted(stdout, o->output, strlen(o->output));
+        printf(", \"state\": \"%s\", \"done\": %" PRIu64 ", \"failed\": %" PRIu64 ", \"total\": %" PRIu64
+               ", \"torn_bytes\": %" PRIu64 ", \"holder\": ",
                name_state(s, st), s->n_done, s->n_failed, s->n_total, s->n_torn);
-        cdp_json_write_string(stdout, s->is_held ? s->holder : "", s->is_held ? strlen(s->holder) : 0);
-        printf("\"}\n");
+        cdp_json_write_quoted(stdout, s->is_held ? s->holder : "", s->is_held ? strlen(s->holder) : 0);
+        printf("}\n");
         return;
     }
     printf("%s: %" PRIu64 " of %" PRIu64 " done, %" PRIu64 " failed", name_state(s, st), s->n_done,

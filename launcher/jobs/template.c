@@ -29,9 +29,8 @@ static cdp_status read_variables(cdp_variable *out, const cdp_options *o) {
 }
 
 static void print_text(const cdp_rendered *rendered) {
-    printf("{\"text\": \"");
-    cdp_json_write_string(stdout, rendered->text, rendered->n);
-    printf("\"");
+    printf("{\"text\": ");
+    cdp_json_write_quoted(stdout, rendered->text, rendered->n);
 }
 
 /* The text, and with a tokenizer at hand its ids. */

@@ -12,9 +12,8 @@
 static const cdp_json_limits line_limits = {16 << 20, 4 << 20, 8, true, CDP_BAD_DATA};
 
 static void print_text(const char *key, const char *text, size_t n) {
-    printf("\"%s\": \"", key);
-    cdp_json_write_string(stdout, text, n);
-    printf("\"");
+    printf("\"%s\": ", key);
+    cdp_json_write_quoted(stdout, text, n);
 }
 
 static void print_ids(const int32_t *ids, size_t n) {
@@ -35,9 +34,8 @@ static cdp_status encode(const cdp_tokenizer *tokenizer, const cdp_options *o, c
         for (size_t i = 0; with_pieces && i < n_ids; i++) {
             size_t n_piece = 0;
             const char *piece = cdp_tokenizer_bytes(tokenizer, ids[i], &n_piece);
-            printf("%s\"", i == 0 ? ", \"pieces\": [" : ", ");
-            cdp_json_write_string(stdout, piece != NULL ? piece : "", n_piece);
-            printf("\"");
+            fputs(i == 0 ? ", \"pieces\": [" : ", ", stdout);
+            cdp_json_write_quoted(stdout, piece != NULL ? piece : "", n_piece);
         }
         printf("%s}\n", !with_pieces ? "" : n_ids == 0 ? ", \"pieces\": []" : "]");
     } else {

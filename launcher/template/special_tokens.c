@@ -36,11 +36,8 @@ static cdp_status add(cdp_special_tokens *tokens, const char *name, const char *
     char *json = NULL, *copy = strdup(name);
     size_t n = 0;
     FILE *to = copy != NULL ? open_memstream(&json, &n) : NULL;
-    if (to != NULL) {
-        fputc('"', to);
-        cdp_json_write_string(to, text, strlen(text));
-        fputc('"', to);
-    }
+    if (to != NULL)
+        cdp_json_write_quoted(to, text, strlen(text));
     if (to == NULL || fclose(to) != 0) {
         free(copy);
         free(json);

@@ -145,9 +145,9 @@ static int32_t *ids_of(const char *dir, const cdp_tokenizer *tokenizer, const ch
     cdp_chat *chat;
     int32_t *ids = NULL;
     FILE *to = open_memstream(&json, &n);
-    fputs("[{\"role\": \"user\", \"content\": \"", to);
-    cdp_json_write_string(to, text, strlen(text));
-    fputs("\"}]", to);
+    fputs("[{\"role\": \"user\", \"content\": ", to);
+    cdp_json_write_quoted(to, text, strlen(text));
+    fputs("}]", to);
     fclose(to);
     const cdp_conversation c = {.messages = json, .n_messages = n};
     assert_int_equal(cdp_chat_open(&chat, dir), CDP_OK);

@@ -229,9 +229,9 @@ static void test_write_string(void **state) {
     char *text = NULL;
     size_t n = 0;
     FILE *to = open_memstream(&text, &n);
-    cdp_json_write_string(to, "a\"\\\n\t\x01\xFFé\0z", 11);
+    cdp_json_write_quoted(to, "a\"\\\n\t\x01\xFFé\0z", 11);
     fclose(to);
-    assert_string_equal(text, "a\\\"\\\\\\n\\t\\u0001\xEF\xBF\xBDé\\u0000z");
+    assert_string_equal(text, "\"a\\\"\\\\\\n\\t\\u0001\xEF\xBF\xBDé\\u0000z\"");
     free(text);
 }
 
