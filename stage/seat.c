@@ -63,13 +63,6 @@ void *cdp_seat_behind(const cdp_seat *seat, int n) {
     return (char *)seat->behind + (size_t)n * seat->row_bytes;
 }
 
-static int32_t rope_list_of(const cdp_step *step, int32_t slot) {
-    for (int i = 0; i < step->n_slots; i++)
-        if (step->slots[i].slot == slot)
-            return step->slots[i].rope_list;
-    return 0;
-}
-
 /* This stage's picks: for each of its states the rows that tap it, at the end of what comes along. */
 static void list_taps(cdp_seat *seat, const cdp_step *step) {
     int n_listed = 0;
@@ -132,7 +125,8 @@ cdp_status cdp_seat_take(cdp_seat *seat, const cdp_step *step) {
         slot[i] = step->rows[i].slot;
         position[i] = step->rows[i].position;
         token[i] = step->rows[i].token;
-        list[i] = i > 0 && slot[i] == slot[i - 1] ? list[i - 1] : rope_list_of(step, slot[i]);
+        const cdp_step_slot *of = cdp_step_slot_of(step, slot[i]);
+        list[i] = of != NULL ? of->rope_list : 0;
         if (step->rows[i].wants_home)
             home[n_home++] = i;
     }
