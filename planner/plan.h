@@ -63,6 +63,9 @@ cdp_status cdp_plan_demand_fit(const cdp_plan *plan, const cdp_model_card *card,
 /* The JSON object of the command plan; the caller deletes it. NULL: no memory. */
 cJSON *cdp_plan_json(const cdp_plan *plan, const cdp_model_card *card);
 
+/* What a stage holds, for people: "idle", "vocab", "layers 8-15" or "vocab, layers 0-7", in out. */
+const char *cdp_stage_holds(char *out, size_t out_size, const cdp_stage_plan *stage);
+
 /* The table for people (one `#` line a stage) and the device map, by cdp_note. Layer ranges are inclusive. */
 void cdp_plan_print(const cdp_plan *plan, const cdp_model_card *card);
 

@@ -31,20 +31,12 @@ static bool say(line *to, const char *format, ...) {
     return is_whole;
 }
 
-static void say_holds(char *out, size_t out_size, const cdp_stage_plan *s) {
-    if (s->first_layer == s->end_layer)
-        snprintf(out, out_size, "vocab");
-    else
-        snprintf(out, out_size, "%slayers %d-%d", s->has_vocab ? "vocab, " : "", s->first_layer,
-                 s->end_layer - 1);
-}
-
 static bool say_missing(line *to, const cdp_stage_plan *s, int rank) {
     char holds[48], need[32], weights[32], kv[32], rest[32], budget[32], short_of[32];
-    say_holds(holds, sizeof holds, s);
     const uint64_t total = s->bytes.total;
     return say(to, "%srank %d (%s; %s) needs %s (weights %s, KV %s, rest %s), budget %s, %s short",
-               to->used > 0 ? "; " : "", rank, s->place.name, holds, cdp_size_text(need, sizeof need, total),
+               to->used > 0 ? "; " : "", rank, s->place.name, cdp_stage_holds(holds, sizeof holds, s),
+               cdp_size_text(need, sizeof need, total),
                cdp_size_text(weights, sizeof weights, s->bytes.weights),
                cdp_size_text(kv, sizeof kv, s->bytes.kv),
                cdp_size_text(rest, sizeof rest, total - s->bytes.weights - s->bytes.kv),

@@ -5,7 +5,7 @@
 #include "planner/plan.h"
 
 /* Layer ranges are inclusive here, as people count. */
-static void holds_text(char *out, size_t out_size, const cdp_stage_plan *s) {
+const char *cdp_stage_holds(char *out, size_t out_size, const cdp_stage_plan *s) {
     if (s->is_idle)
         snprintf(out, out_size, "idle");
     else if (s->first_layer == s->end_layer)
@@ -13,6 +13,7 @@ static void holds_text(char *out, size_t out_size, const cdp_stage_plan *s) {
     else
         snprintf(out, out_size, "%slayers %d-%d", s->has_vocab ? "vocab, " : "", s->first_layer,
                  s->end_layer - 1);
+    return out;
 }
 
 /* `number` counts the stages that compute. Scratch shows the links' buffers too, so that the parts add up. */
@@ -20,15 +21,14 @@ static void print_stage(const cdp_stage_plan *s, int number, int rank) {
     char stage[12] = "-", holds[48], weights[32], kv[32], scratch[32], context[32], total[32], budget[32];
     if (!s->is_idle)
         snprintf(stage, sizeof stage, "%d", number);
-    holds_text(holds, sizeof holds, s);
-    cdp_note("%5s  %4d  %-28.28s  %-19s  %11s  %11s  %11s  %11s  %11s  %11s", stage, rank,
-             s->place.label[0] != '\0' ? s->place.label : s->place.name, holds,
-             cdp_size_text(weights, sizeof weights, s->bytes.weights),
-             cdp_size_text(kv, sizeof kv, s->bytes.kv),
-             cdp_size_text(scratch, sizeof scratch, s->bytes.scratch + s->bytes.links),
-             cdp_size_text(context, sizeof context, s->bytes.context),
-             cdp_size_text(total, sizeof total, s->bytes.total),
-             cdp_size_text(budget, sizeof budget, s->budget_bytes));
+    cdp_note(
+        "%5s  %4d  %-28.28s  %-19s  %11s  %11s  %11s  %11s  %11s  %11s", stage, rank,
+        s->place.label[0] != '\0' ? s->place.label : s->place.name, cdp_stage_holds(holds, sizeof holds, s),
+        cdp_size_text(weights, sizeof weights, s->bytes.weights), cdp_size_text(kv, sizeof kv, s->bytes.kv),
+        cdp_size_text(scratch, sizeof scratch, s->bytes.scratch + s->bytes.links),
+        cdp_size_text(context, sizeof context, s->bytes.context),
+        cdp_size_text(total, sizeof total, s->bytes.total),
+        cdp_size_text(budget, sizeof budget, s->budget_bytes));
 }
 
 static void print_map(const cdp_stage_plan *s, int rank) {

@@ -155,15 +155,11 @@ static void name_track(cdp_trace *t, int rank, int track, const char *name, int 
 
 static void name_rank(cdp_trace *t, int rank, const cdp_plan *plan) {
     const cdp_stage_plan *stage = &plan->stages[rank];
+    char holds[48];
     begin_event(t);
-    fprintf(t->file, "{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":%d,\"args\":{\"name\":\"rank %d: %s",
-            rank, rank,
-            stage->is_idle     ? "idle"
-            : stage->has_vocab ? "vocab, "
-                               : "");
-    if (!stage->is_idle)
-        fprintf(t->file, "layers %d-%d", stage->first_layer, stage->end_layer - 1);
-    fputs("\"}}", t->file);
+    fprintf(t->file,
+            "{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":%d,\"args\":{\"name\":\"rank %d: %s\"}}", rank,
+            rank, cdp_stage_holds(holds, sizeof holds, stage));
     begin_event(t);
     fprintf(t->file, "{\"ph\":\"M\",\"name\":\"process_sort_index\",\"pid\":%d,\"args\":{\"sort_index\":%d}}",
             rank, rank);
