@@ -207,7 +207,7 @@ static int print_and_end(const cdp_options *options) {
 }
 
 /* Commands that need no world. Under mpirun or srun rank 0 alone speaks. */
-static int alone_main(const cdp_options *options) {
+static int alone_main(cdp_options *options) {
     const char *rank = cdp_world_launch_rank();
     if (rank != NULL && strcmp(rank, "0") != 0)
         return CDP_OK;

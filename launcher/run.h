@@ -82,6 +82,11 @@ struct cdp_run {
  * status on every rank. */
 cdp_status cdp_run_start(cdp_run *run, const cdp_job_spec *job);
 
+/* Those of them that find this rank's device, for the command devices too; *out is where a stage would live.
+ * Collective: a GPU is open then. The CPU is opened by the second, which does nothing for a GPU. */
+cdp_status cdp_run_find_place(cdp_run *run, cdp_place *out);
+cdp_status cdp_run_open_cpu(cdp_run *run);
+
 /* Open everything, run the job on rank 0 while the others serve, agree on the end. Collective. The status is
  * the same on every rank unless run->is_alone. */
 cdp_status cdp_run_job(cdp_run *run, cdp_options *options, cdp_world *world, const cdp_job_spec *job);

@@ -130,6 +130,16 @@ static cdp_status find_place(cdp_run *run, cdp_place *place) {
     return CDP_OK;
 }
 
+cdp_status cdp_run_find_place(cdp_run *run, cdp_place *out) {
+    AGREE(run, cdp_place_kind(&run->choice.kind, run->options, run->world));
+    AGREE(run, agree_kind(run));
+    AGREE(run, open_gpu(run));
+    AGREE(run, cdp_place_share(&run->n_sharing, run->options, run->world, &run->choice));
+    AGREE(run, find_cores(run));
+    AGREE(run, find_place(run, out));
+    return CDP_OK;
+}
+
 static cdp_status make_plan(cdp_run *run, const cdp_place *places, int n_tokens, const cdp_job_spec *job) {
     const cdp_options *o = run->options;
     cdp_plan_request *request = calloc(1, sizeof *request);
@@ -193,6 +203,15 @@ static uint64_t device_progress(void *of) {
     return cdp_device_progress(of);
 }
 
+cdp_status cdp_run_open_cpu(cdp_run *run) {
+    if (run->choice.kind == CDP_DEVICE_CUDA)
+        return CDP_OK; /* it is open */
+    return cdp_device_open_cpu(&run->device,
+                               &(cdp_cpu_options){.n_threads = run->cores.n,
+                                                  .tier = run->tier,
+                                                  .cpus = run->cores.is_own ? &run->cores.cpus : NULL});
+}
+
 /* The last look before anything is allocated; an idle rank gives back what it has. */
 static cdp_status open_device(cdp_run *run) {
     const cdp_stage_plan *mine = &run->plan->stages[run->rank];
@@ -206,12 +225,7 @@ static cdp_status open_device(cdp_run *run) {
                         "stage needs %.2f GiB, %s has %.2f GiB free: try a smaller --ctx or one more rank",
                         (double)mine->bytes.total / 0x1p30, mine->place.label,
                         (double)mine->place.free_bytes / 0x1p30);
-    if (run->choice.kind == CDP_DEVICE_CUDA)
-        return CDP_OK; /* it is open */
-    return cdp_device_open_cpu(&run->device,
-                               &(cdp_cpu_options){.n_threads = run->cores.n,
-                                                  .tier = run->tier,
-                                                  .cpus = run->cores.is_own ? &run->cores.cpus : NULL});
+    return cdp_run_open_cpu(run);
 }
 
 static cdp_status open_link(cdp_run *run) {
@@ -295,12 +309,7 @@ cdp_status cdp_run_start(cdp_run *run, const cdp_job_spec *job) {
     cdp_place place;
     AGREE(run, read_files(run, job));
     AGREE(run, compare_files(run));
-    AGREE(run, cdp_place_kind(&run->choice.kind, run->options, run->world));
-    AGREE(run, agree_kind(run));
-    AGREE(run, open_gpu(run));
-    AGREE(run, cdp_place_share(&run->n_sharing, run->options, run->world, &run->choice));
-    AGREE(run, find_cores(run));
-    AGREE(run, find_place(run, &place));
+    CDP_TRY(cdp_run_find_place(run, &place));
     AGREE(run, decide(run, job, &place));
     AGREE(run, share_plan(run));
     AGREE(run, open_device(run));

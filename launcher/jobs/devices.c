@@ -144,7 +144,7 @@ static void count_gpus(int *out, char *why, size_t why_size) {
     cdp_error_clear();
 }
 
-cdp_status cdp_job_devices(const cdp_options *options, cdp_world *world) {
+cdp_status cdp_job_devices(cdp_options *options, cdp_world *world) {
     const bool speaks = world == NULL || cdp_world_rank(world) == 0;
     int n_gpus = 0;
     char why[512] = "";

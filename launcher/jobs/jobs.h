@@ -12,7 +12,7 @@ cdp_status cdp_job_bench(cdp_run *run, cdp_options *options, cdp_world *world);
 cdp_status cdp_job_batch(cdp_run *run, cdp_options *options, cdp_world *world);
 cdp_status cdp_job_chat(cdp_run *run, cdp_options *options, cdp_world *world);
 cdp_status cdp_job_plan(const cdp_options *options);
-cdp_status cdp_job_devices(const cdp_options *options, cdp_world *world); /* world may be NULL */
+cdp_status cdp_job_devices(cdp_options *options, cdp_world *world); /* world may be NULL */
 cdp_status cdp_job_tokenize(const cdp_options *options);
 cdp_status cdp_job_status(const cdp_options *options);
 cdp_status cdp_job_template(const cdp_options *options);
