@@ -35,6 +35,7 @@ static int list_rows(cdp_home *home, const cdp_step *step) {
         home->rows[home->n_rows++] = (cdp_home_row){.row = i,
                                                     .first = n_items,
                                                     .n_items = n_taps + 1,
+                                                    .n_unplaced = n_taps + 1,
                                                     .granted = is_lazy ? LAZY_AT_ONCE : n_taps + 1,
                                                     .asked = -1,
                                                     .head = head & ~CDP_HEAD_LAZY};
@@ -44,20 +45,16 @@ static int list_rows(cdp_home *home, const cdp_step *step) {
 }
 
 /* Rows came home sorted by state; each row's items are filled from its shallowest state, the last in its
- * list, up. Until the row is begun, `next` counts those that are still to be placed. */
+ * list, up. */
 static void place_items(cdp_home *home, const cdp_step *step) {
     int32_t at = 0;
-    for (int h = 0; h < home->n_rows; h++)
-        home->rows[h].next = home->rows[h].n_items;
     for (int state = step->n_tap_words > 0 ? 0 : home->n_layers; state <= home->n_layers; state++) {
         for (int h = 0; h < home->n_rows; h++) {
             cdp_home_row *row = &home->rows[h];
             const cdp_tap_set *taps = state < home->n_layers ? cdp_step_taps_of(step, row->row) : NULL;
             if (state < home->n_layers && (taps == NULL || !cdp_taps_has(taps, state)))
                 continue;
-            row->next--;
-            home->items[row->first + row->next] = (cdp_home_item){at, state};
-            at++;
+            home->items[row->first + --row->n_unplaced] = (cdp_home_item){at++, state};
         }
     }
 }

@@ -20,6 +20,7 @@ typedef struct cdp_home_item {
 typedef struct cdp_home_row {
     int row;            /* of the step */
     int first, n_items; /* its items, deepest state first */
+    int n_unplaced;     /* items that the walk over the states has not come to yet */
     int next, granted;  /* items handed to the head, and that may be */
     int asked;          /* an item that was asked for by name, or -1 */
     int head;           /* CDP_HEAD_ bits of its tapped states, but CDP_HEAD_LAZY */

@@ -283,21 +283,25 @@ static void note_done(cdp_pipeline *p, bool *moved) {
     }
 }
 
-/* A seat whose step is on its way: is there anything to do, or is it free again? */
+/* Rank 0: home rows go to the head once they are here, those of the oldest step first. */
+static bool may_begin_head(const cdp_pipeline *p, const pipeline_seat *seat) {
+    return seat->step.n_home == 0 ||
+           (seat->step.id == p->next_home && cdp_link_received(p->link, seat->number));
+}
+
+/* Is what this seat gave to the device and to the link done? Then it goes on, or it is free again. */
 static cdp_status settle_seat(cdp_pipeline *p, pipeline_seat *seat, bool *moved) {
-    if (seat->state == FREE || seat->state == COMING || !seat->is_done ||
-        !cdp_link_sent(p->link, seat->number))
+    const bool is_at_work = seat->state == ON_THE_WAY || seat->state == HEAD;
+    if (!is_at_work || !seat->is_done || !cdp_link_sent(p->link, seat->number))
         return CDP_OK;
     if (seat->span.sent_ns == 0) {
         cdp_times_sent(&p->times, &seat->span);
         *moved = true;
     }
-    if (seat->state == HEAD) {
+    if (seat->state == HEAD)
         CDP_TRY(sink_block(p, seat));
-    } else if (p->is_first && seat->step.n_home > 0) {
-        if (seat->step.id != p->next_home || !cdp_link_received(p->link, seat->number))
-            return CDP_OK;
-    }
+    else if (p->is_first && !may_begin_head(p, seat))
+        return CDP_OK;
     *moved = true;
     bool has_more = false;
     if (p->is_first)
