@@ -1,6 +1,5 @@
 #include "launcher/completion/conversation.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,18 +73,12 @@ cdp_status cdp_messages_json(const cdp_messages *m, char **json_out, size_t *n_o
 }
 
 cdp_status cdp_messages_save(const cdp_messages *m, const char *path) {
-    char *json, shown[CDP_SHOWN_PATH];
+    char *json;
     size_t n;
     CDP_TRY(cdp_messages_json(m, &json, &n));
-    FILE *to = fopen(path, "wbe");
-    bool is_written = to != NULL && fwrite(json, 1, n, to) == n && fputc('\n', to) != EOF;
-    const int error = errno;
-    if (to != NULL && fclose(to) != 0)
-        is_written = false;
+    const cdp_status st = cdp_file_replace(path, json);
     free(json);
-    return is_written ? CDP_OK
-                      : cdp_fail(CDP_IO, "%s: %s", cdp_escape(shown, sizeof shown, path, strlen(path)),
-                                 strerror(error != 0 ? error : EIO));
+    return st;
 }
 
 static cdp_status take_all(cdp_messages *out, const char *name, const cJSON *list) {

@@ -25,6 +25,7 @@ cdp_status cdp_messages_json(const cdp_messages *messages, char **json_out, size
 
 /* The same from a file. CDP_BAD_DATA when it is no list of roles with texts. */
 cdp_status cdp_messages_load(cdp_messages *out, const char *path);
+/* An older file stays until the new one is whole. CDP_IO. */
 cdp_status cdp_messages_save(const cdp_messages *messages, const char *path);
 
 void cdp_messages_close(cdp_messages *messages);

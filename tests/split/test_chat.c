@@ -155,6 +155,7 @@ static void commands_change_the_conversation(void **state) {
     free(b);
     test_run_close(chat_down_a_pipe(dir, 1, "/nothing\n", 64));
     test_run_close(chat_down_a_pipe(dir, 1, "/load /nowhere\n", 66));
+    test_run_close(chat_down_a_pipe(dir, 1, "/save /dev/null\n", 74)); /* a rename would take its place */
     r = chat_down_a_pipe(dir, 1, "1\n2\n3\n4\n", 65);
     assert_non_null(strstr(r->err, "cdpipe: error: too long a talk\n"));
     test_run_close(r);
