@@ -13,13 +13,14 @@ static volatile sig_atomic_t is_stop_wanted;
 static void ask_for_stop(int number) {
     static volatile sig_atomic_t n_interrupts;
     is_stop_wanted = 1;
-    /* Whoever presses Ctrl-C twice does not want to wait for the tokens in flight. */
-    if (number == SIGINT && ++n_interrupts > 1)
+    /* Whoever presses Ctrl-C twice does not want to wait for the tokens in flight. Through mpirun the second
+     * one comes as SIGUSR2. */
+    if (number == SIGUSR2 || (number == SIGINT && ++n_interrupts > 1))
         _exit(CDP_STOPPED);
 }
 
 cdp_status cdp_stop_install(void) {
-    static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1};
+    static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2};
     struct sigaction action = {.sa_handler = ask_for_stop, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)

@@ -16,9 +16,10 @@
 static pid_t child; /* a signal handler has no other way to know it */
 
 static void pass_on(int signal_number) {
-    (void)signal_number;
+    static volatile sig_atomic_t n_interrupts;
+    const bool is_second = signal_number == SIGINT && ++n_interrupts > 1;
     if (child > 0)
-        kill(child, SIGUSR1);
+        kill(child, is_second ? SIGUSR2 : SIGUSR1);
 }
 
 bool cdp_self_start_wanted(const cdp_options *options) {

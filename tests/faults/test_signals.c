@@ -13,8 +13,8 @@
 #include "tests/support/data.h"
 #include "tests/support/spawn.h"
 
-/* A generation that takes long enough to be stopped: each step of rank 0 sleeps. */
-static test_run *start_slow(int np, bool by_itself) {
+/* A generation that takes long enough to be stopped: rank 0 sleeps as the fault says. */
+static test_run *start_with(int np, bool by_itself, const char *fault) {
     test_run *run = test_run_open(30.0);
     if (np > 1 && !by_itself)
         test_run_mpirun(run, np);
@@ -24,9 +24,13 @@ static test_run *start_slow(int np, bool by_itself) {
     test_run_add(run, "--model", test_path("examples/shakespeare"), "--prompt", "ROMEO:\n",
                  "--max-new-tokens", "900", "--temperature", "0", "--device", "cpu", "--threads", "1",
                  "--ignore-eos", NULL);
-    test_run_env(run, "CDPIPE_FAULT=0:step:slow:40:2");
+    test_run_env(run, fault);
     test_run_start(run);
     return run;
+}
+
+static test_run *start_slow(int np, bool by_itself) {
+    return start_with(np, by_itself, "CDPIPE_FAULT=0:step:slow:40:2");
 }
 
 /* It is in the middle of its answer. */
@@ -61,6 +65,24 @@ static void test_started_by_itself(void **state) {
     check_stopped(start_slow(3, true), SIGTERM, "--np 3");
 }
 
+/* A step that never ends is not waited for after the second Ctrl-C. */
+static void test_second_interrupt(void **state) {
+    (void)state;
+    for (int np = 1; np <= 2; np++) {
+        test_run *run = start_with(np, np > 1, "CDPIPE_FAULT=0:step:hang:20");
+        let_it_run(run);
+        sleep(1); /* its 20th step hangs by now */
+        assert_int_equal(kill(run->pid, SIGINT), 0);
+        sleep(1); /* two signals of one kind that are pending are one */
+        assert_int_equal(kill(run->pid, SIGINT), 0);
+        test_run_wait(run);
+        if (run->exit_code != 75 || strstr(run->err, "stopped by a signal") != NULL)
+            fail_msg("%d processes: exit code %d, expected 75 at once\n%s", np, run->exit_code, run->err);
+        assert_int_equal(test_run_left(run), 0);
+        test_run_close(run);
+    }
+}
+
 /* mpirun forwards SIGUSR1: the batch script's way to say stop soon. */
 static void test_usr1_to_mpirun(void **state) {
     (void)state;
@@ -84,9 +106,8 @@ static void test_mpirun_dies(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_process),
-        cmocka_unit_test(test_started_by_itself),
-        cmocka_unit_test(test_usr1_to_mpirun),
+        cmocka_unit_test(test_one_process),      cmocka_unit_test(test_started_by_itself),
+        cmocka_unit_test(test_second_interrupt), cmocka_unit_test(test_usr1_to_mpirun),
         cmocka_unit_test(test_mpirun_dies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
