@@ -9,13 +9,11 @@ static const uint64_t cpu_context_bytes = UINT64_C(64) << 20;
 static const uint64_t gpu_context_bytes = UINT64_C(768) << 20;
 
 enum {
-    STEP_INTS = 16,     /* int32 of a row in the step arrays and its KV commands, host and device each */
-    STEP_EXTRA = 1024,  /* rows' worth of room for the commands of sequences */
-    ROW_BYTES = 20,     /* of a row's five arrays (stage/seat.h) */
-    COMMAND_BYTES = 24, /* of one cdp_kv_command (kernels/step.h) */
-    TAP_INTS = 8,       /* int32 of a tapped row: where it lies, host and device, and whose it is */
-    KEPT_ROWS = 3,      /* of logits: two of a sequence while its layers are compared; some wait for a slot */
-    KEPT_STATES = 2,    /* of all its layers, where hidden rows are compared; as above */
+    STEP_INTS = 16,    /* int32 of a row in the step arrays and its KV commands, host and device each */
+    STEP_EXTRA = 1024, /* rows' worth of room for the commands of sequences */
+    TAP_INTS = 8,      /* int32 of a tapped row: where it lies, host and device, and whose it is */
+    KEPT_ROWS = 3,     /* of logits: two of a sequence while its layers are compared; some wait for a slot */
+    KEPT_STATES = 2,   /* of all its layers, where hidden rows are compared; as above */
 };
 
 /* Card and run are range checked; a sum that overflows all the same is larger than any memory. */
@@ -141,8 +139,8 @@ static uint64_t step_bytes(const cdp_run_shape *run) {
             add(mul(2 * STEP_INTS * sizeof(int32_t), mul(seats, add(mul(2, add(rows, batch)), STEP_EXTRA))),
                 mul(seats * TAP_INTS * sizeof(int32_t), taps)),
             tables);
-    const uint64_t arrays = placed(run, mul(rows, ROW_BYTES));
-    const uint64_t commands = placed(run, mul((uint64_t)cdp_max_commands(run), COMMAND_BYTES));
+    const uint64_t arrays = placed(run, mul(rows, CDP_STEP_ROW_INTS * sizeof(int32_t)));
+    const uint64_t commands = placed(run, mul((uint64_t)cdp_max_commands(run), CDP_KV_COMMAND_BYTES));
     const uint64_t tapped = placed(run, mul(taps, sizeof(int32_t)));
     return add(mul(seats, add(add(arrays, commands), tapped)), placed(run, tables));
 }

@@ -1,5 +1,6 @@
-/* planner/memory.h - bytes. Every buffer that a stage allocates has its size computed here and nowhere else:
- * the stage asks the same functions, so the plan is the truth.
+/* planner/memory.h - bytes. Every buffer that a stage allocates is counted here: the stage takes sizes and
+ * constants from here, and a GPU's slab that is filled to the byte shows that none is missing. So the plan is
+ * the truth.
  *
  * A stage holds   weights   its layers' tensors in the run's dtype (norms and biases in f32)
  *                 kv        2 * kv heads * head_dim * kv bytes * 16 tokens, for each block and layer
@@ -22,6 +23,8 @@ enum {
     CDP_LOAD_READERS = 8,             /* threads that read weights */
     CDP_LOAD_STAGING_BYTES = 4 << 20, /* of each reader, for values that change form */
     CDP_LOAD_SLOT_BYTES = 8 << 20,    /* of a pinned slot on a GPU's way, at most: not the GPU's memory */
+    CDP_STEP_ROW_INTS = 5,            /* int32 of a row in a step: slot, position, token, rope list, home */
+    CDP_KV_COMMAND_BYTES = 24,        /* of one cdp_kv_command (kernels/step.h) */
     CDP_SLAB_ALIGNMENT = 256,         /* of every buffer in a GPU's slab (kernels/device.h) */
 };
 

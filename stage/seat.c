@@ -2,8 +2,9 @@
 
 #include <stdlib.h>
 
-enum { ROW_ARRAYS = 5 }; /* slot, position, token, rope list, home */
-
+/* planner/ knows nothing of kernels/step.h and ops.h, and counts by the same numbers. */
+_Static_assert(sizeof(cdp_kv_command) == CDP_KV_COMMAND_BYTES, "a seat has room for its commands");
+_Static_assert(CDP_BLOCK_TOKENS == (int)CDP_KV_BLOCK_TOKENS, "a block holds as many positions as planned");
 _Static_assert(CDP_MAX_STATES == (int)CDP_MAX_LAYERS, "a state enters each layer");
 
 /* Room for what is tapped; none where the run taps nothing. */
@@ -30,7 +31,7 @@ cdp_status cdp_seat_open(cdp_seat *out, cdp_device *device, const cdp_model_card
                       .max_rows = cdp_step_rows(run),
                       .max_commands = cdp_max_commands(run),
                       .max_taps = cdp_tap_rows(run)};
-    const uint64_t row_bytes = (uint64_t)out->max_rows * ROW_ARRAYS * sizeof(int32_t);
+    const uint64_t row_bytes = (uint64_t)out->max_rows * CDP_STEP_ROW_INTS * sizeof(int32_t);
     const uint64_t command_bytes = (uint64_t)out->max_commands * sizeof(cdp_kv_command);
     cdp_status st = CDP_OK;
     CDP_TRY_GOTO(cdp_device_alloc(device, (void **)&out->memory, row_bytes), st, done);
@@ -148,7 +149,7 @@ cdp_status cdp_seat_take(cdp_seat *seat, const cdp_step *step) {
                                  .home = dev + 4 * n,
                                  .hidden = seat->hidden};
     CDP_TRY(take_taps(seat, step));
-    CDP_TRY(cdp_device_copy_in(seat->device, dev, seat->host, n * ROW_ARRAYS * sizeof(int32_t)));
+    CDP_TRY(cdp_device_copy_in(seat->device, dev, seat->host, n * CDP_STEP_ROW_INTS * sizeof(int32_t)));
     return cdp_device_copy_in(seat->device, seat->commands, seat->host_commands,
                               (uint64_t)step->n_commands * sizeof(cdp_kv_command));
 }
