@@ -73,8 +73,8 @@ __global__ static void __launch_bounds__(N *LANES, 2 * WARPS / N)
 #pragma unroll
     for (int f = 0; f < FETCH; f++) {
         const int k = (warp * FETCH + f) * TILE_K + t * 8;
-        next[f][0] = k < a.k ? ptx_load16_nc(w_first + k) : zero;
-        next[f][1] = k < a.k ? ptx_load16_nc(w_second + k) : zero;
+        next[f][0] = k < a.k ? ptx_load16_early(w_first + k) : zero;
+        next[f][1] = k < a.k ? ptx_load16_early(w_second + k) : zero;
     }
 
     ptx_wait_previous();

@@ -1,7 +1,7 @@
 /* kernels/cuda/ptx.h - every instruction that CUDA C++ has no word for, each with a plain twin for the
  * stand-in.
  *
- *     memory   ptx_load16  ptx_load16_nc  ptx_store16        16 bytes a thread, at a multiple of 16
+ *     memory   ptx_load16  _nc  _early  ptx_store16          16 bytes a thread, at a multiple of 16
  *     copies   ptx_copy16_async  _commit  _wait<N>           global -> shared, done at the wait, not before
  *     product  ptx_mma_bf16  ptx_mma_f16                     d (16x8) += a (16x16) b (16x8), sums in f32
  *     number   ptx_exp2                                      2^x, 2 bits short of exact, tiny results are 0
@@ -43,6 +43,22 @@ __device__ __forceinline__ uint4 ptx_load16_nc(const void *from PTX_SITE) {
     asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                  : "l"(from));
+    return v;
+#else
+    standin_check_aligned(from, 16, file, line);
+    return *static_cast<const uint4 *>(from);
+#endif
+}
+
+/* The same for a load that begins before ptx_wait_previous() and stays there. One by .nc does not: ptxas
+ * (13.0) takes it for free to move, and puts the wait before all of them. */
+__device__ __forceinline__ uint4 ptx_load16_early(const void *from PTX_SITE) {
+#ifdef __CUDACC__
+    uint4 v;
+    asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(from)
+                 : "memory");
     return v;
 #else
     standin_check_aligned(from, 16, file, line);
