@@ -2,11 +2,14 @@
 
 #include <stdlib.h>
 
+#include "kernels/log.h"
+
 /* A product that cuBLASLt has planned: prompts come in few shapes, chunk after chunk. */
 typedef struct gemm_plan {
     cdp_dtype dtype, out_dtype;
     int n_out, k, n_rows, out_cols, x_cols;
     uint64_t last_use; /* 0: empty */
+    bool is_missing;   /* cuBLASLt has no algorithm for it */
     cublasLtMatmulDesc_t operation;
     cublasLtMatrixLayout_t w, x, out;
     cublasLtMatmulAlgo_t algorithm;
@@ -86,12 +89,14 @@ static cdp_status choose_algorithm(gemm_plan *plan, cublasLtHandle_t blas) {
                                               preference, 1, &found, &n_found);
     cublasLtMatmulPreferenceDestroy(preference);
     CDP_TRY(st);
-    if (code != CUBLAS_STATUS_SUCCESS || n_found == 0)
-        return cdp_fail(CDP_INTERNAL, "cuBLASLt has no product of %d rows with (%d, %d) %s as %s: %s",
-                        plan->n_rows, plan->n_out, plan->k, cdp_dtype_name(plan->dtype),
-                        cdp_dtype_name(plan->out_dtype), cublasLtGetStatusString(code));
-    plan->algorithm = found.algo;
-    return CDP_OK;
+    plan->is_missing = code == CUBLAS_STATUS_NOT_SUPPORTED || n_found == 0;
+    if (plan->is_missing)
+        cdp_note("cuBLASLt has no product of %d rows with (%d, %d) %s as %s: the kernel for few rows does it",
+                 plan->n_rows, plan->n_out, plan->k, cdp_dtype_name(plan->dtype),
+                 cdp_dtype_name(plan->out_dtype));
+    else
+        plan->algorithm = found.algo;
+    return plan->is_missing ? CDP_OK : cdp_from_cublas(code, "cublasLtMatmulAlgoGetHeuristic");
 }
 
 static cdp_status make(gemm_plan *plan, cublasLtHandle_t blas) {
@@ -147,10 +152,8 @@ static cdp_status multiply(const gemm_plan *plan, cdp_device *device, void *out,
     return CDP_OK;
 }
 
-cdp_status cuda_gemm_run(cuda_gemm *gemm, cdp_device *device, const cuda_gemm_out *out, const cuda_rows *x,
-                         const cdp_tensor *w, float scale, int n_rows) {
-    if (n_rows == 0)
-        return CDP_OK;
+static cdp_status plan_of(cuda_gemm *gemm, cdp_device *device, const cuda_gemm_out *out, const cuda_rows *x,
+                          const cdp_tensor *w, int n_rows, gemm_plan **plan_out) {
     const gemm_plan wanted = {.dtype = w->dtype,
                               .out_dtype = out->dtype,
                               .n_out = w->rows,
@@ -158,9 +161,25 @@ cdp_status cuda_gemm_run(cuda_gemm *gemm, cdp_device *device, const cuda_gemm_ou
                               .n_rows = n_rows,
                               .out_cols = out->cols,
                               .x_cols = (int)(x->row_bytes / cdp_dtype_bytes(w->dtype))};
+    return find(gemm, cdp_cuda_blas(device), &wanted, plan_out);
+}
+
+cdp_status cuda_gemm_has(cuda_gemm *gemm, cdp_device *device, const cuda_gemm_out *out, const cuda_rows *x,
+                         const cdp_tensor *w, int n_rows, bool *has_out) {
+    gemm_plan *plan = NULL;
+    *has_out = false;
+    CDP_TRY(plan_of(gemm, device, out, x, w, n_rows, &plan));
+    *has_out = !plan->is_missing;
+    return CDP_OK;
+}
+
+cdp_status cuda_gemm_run(cuda_gemm *gemm, cdp_device *device, const cuda_gemm_out *out, const cuda_rows *x,
+                         const cdp_tensor *w, float scale, int n_rows) {
+    if (n_rows == 0)
+        return CDP_OK;
     const float beta = out->is_added ? 1.0f : 0.0f;
     gemm_plan *plan = NULL;
-    CDP_TRY(find(gemm, cdp_cuda_blas(device), &wanted, &plan));
+    CDP_TRY(plan_of(gemm, device, out, x, w, n_rows, &plan));
     if (w->dtype != CDP_F16)
         return multiply(plan, device, out->data, x->data, w->data, scale, beta);
     const char *low = (const char *)x->data + x->row_bytes / 2;

@@ -34,6 +34,11 @@ typedef struct cuda_gemm_out {
  * at 65504, which gate and up of real models pass. */
 bool cuda_gemm_writes(const cdp_tensor *w, cdp_dtype dtype);
 
-/* Queue out = scale x w^T, or out += scale x w^T. */
+/* Whether cuBLASLt has an algorithm for that product: asked once a shape. What it has none for is the product
+ * kernels', too; a line says so. */
+cdp_status cuda_gemm_has(cuda_gemm *gemm, cdp_device *device, const cuda_gemm_out *out, const cuda_rows *x,
+                         const cdp_tensor *w, int n_rows, bool *has_out);
+
+/* Queue out = scale x w^T, or out += scale x w^T, of a product it has. */
 cdp_status cuda_gemm_run(cuda_gemm *gemm, cdp_device *device, const cuda_gemm_out *out, const cuda_rows *x,
                          const cdp_tensor *w, float scale, int n_rows);

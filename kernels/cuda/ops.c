@@ -44,8 +44,19 @@ static cuda_rows rows_for(const cdp_tensor *w, void *buffer, int n) {
     return (cuda_rows){.data = buffer, .row_bytes = (size_t)n * sizeof(float), .weights = w->dtype};
 }
 
-static bool is_few(const cdp_tensor *w, int n_rows) {
-    return n_rows <= CUDA_FEW_ROWS || !cuda_gemm_takes(w);
+/* cuBLASLt, where the product is its own: many rows, in a form it takes, an algorithm for them. NULL: it is
+ * the product kernels', which take any. */
+static cdp_status library_for(cdp_device *device, const cuda_gemm_out *out, const cuda_rows *rows,
+                              const cdp_tensor *w, int n_rows, cuda_gemm **gemm_out) {
+    *gemm_out = NULL;
+    if (n_rows <= CUDA_FEW_ROWS || !cuda_gemm_takes(w))
+        return CDP_OK;
+    cuda_state *state = NULL;
+    bool has = false;
+    CDP_TRY(state_of(device, &state));
+    CDP_TRY(cuda_gemm_has(state->gemm, device, out, rows, w, n_rows, &has));
+    *gemm_out = has ? state->gemm : NULL;
+    return CDP_OK;
 }
 
 static int qkv_cols(const cdp_shape *s) {
@@ -79,18 +90,18 @@ static cdp_status qkv(cdp_device *device, const cdp_shape *shape, const cdp_laye
                            layer->attn_norm.data};
     const cudaStream_t stream = cdp_cuda_stream(device);
     const int n_rows = step->n_rows;
-    if (is_few(&layer->qkv, n_rows) && cuda_can_fuse_qkv(shape, layer))
+    const cuda_gemm_out out = {buffers->qkv, CDP_F32, qkv_cols(shape), false};
+    cuda_gemm *gemm = NULL;
+    CDP_TRY(library_for(device, &out, &in.rows, &layer->qkv, n_rows, &gemm));
+    if (gemm == NULL && cuda_can_fuse_qkv(shape, layer))
         return cuda_product_qkv(layer, &in, shape, step, buffers, stream);
-    if (is_few(&layer->qkv, n_rows)) {
+    if (gemm == NULL) {
         CDP_TRY(cuda_product(buffers->qkv, qkv_cols(shape), &layer->qkv, layer->qkv_bias.data, 1.0f, &in,
                              shape, n_rows, stream));
         return cuda_heads(shape, layer, NULL, step, buffers, stream);
     }
-    cuda_state *state = NULL;
-    CDP_TRY(state_of(device, &state));
     CDP_TRY(cuda_norm(in.rows, step->hidden, shape->hidden_dtype, in.norm, shape, n_rows, stream));
-    const cuda_gemm_out out = {buffers->qkv, CDP_F32, qkv_cols(shape), false};
-    CDP_TRY(cuda_gemm_run(state->gemm, device, &out, &in.rows, &layer->qkv, 1.0f, n_rows));
+    CDP_TRY(cuda_gemm_run(gemm, device, &out, &in.rows, &layer->qkv, 1.0f, n_rows));
     return cuda_heads(shape, layer, layer->qkv_bias.data, step, buffers, stream);
 }
 
@@ -109,20 +120,23 @@ static cdp_status add_product(cdp_device *device, const cdp_shape *shape, const 
     const cuda_input in = {rows, NULL, NULL};
     const cudaStream_t stream = cdp_cuda_stream(device);
     const int n_rows = step->n_rows, n = shape->hidden;
-    if (is_few(w, n_rows) && post_norm->data == NULL)
-        return cuda_product_add(step->hidden, w, bias->data, &in, shape, n_rows, stream);
     float *product = buffers->normed;
-    if (is_few(w, n_rows)) {
+    const cuda_gemm_out hidden = {step->hidden, shape->hidden_dtype, n, true},
+                        apart = {product, CDP_F32, n, false};
+    const bool is_bare =
+        bias->data == NULL && post_norm->data == NULL && cuda_gemm_writes(w, shape->hidden_dtype);
+    const cuda_gemm_out *const out = is_bare ? &hidden : &apart;
+    cuda_gemm *gemm = NULL;
+    CDP_TRY(library_for(device, out, &rows, w, n_rows, &gemm));
+    if (gemm == NULL && post_norm->data == NULL)
+        return cuda_product_add(step->hidden, w, bias->data, &in, shape, n_rows, stream);
+    if (gemm == NULL) {
         CDP_TRY(cuda_product(product, n, w, bias->data, 1.0f, &in, shape, n_rows, stream));
         return cuda_add(step->hidden, product, NULL, post_norm->data, shape, n_rows, stream);
     }
-    cuda_state *state = NULL;
-    CDP_TRY(state_of(device, &state));
-    const cuda_gemm_out hidden = {step->hidden, shape->hidden_dtype, n, true},
-                        apart = {product, CDP_F32, n, false};
-    if (bias->data == NULL && post_norm->data == NULL && cuda_gemm_writes(w, shape->hidden_dtype))
-        return cuda_gemm_run(state->gemm, device, &hidden, &rows, w, shape->residual_scale, n_rows);
-    CDP_TRY(cuda_gemm_run(state->gemm, device, &apart, &rows, w, 1.0f, n_rows));
+    CDP_TRY(cuda_gemm_run(gemm, device, out, &rows, w, is_bare ? shape->residual_scale : 1.0f, n_rows));
+    if (is_bare)
+        return CDP_OK;
     return cuda_add(step->hidden, product, bias->data, post_norm->data, shape, n_rows, stream);
 }
 
@@ -143,16 +157,16 @@ static cdp_status gate_up(cdp_device *device, const cdp_shape *shape, const cdp_
     const cuda_rows out = rows_for(&layer->down, buffers->ffn, 2 * shape->ffn);
     const cudaStream_t stream = cdp_cuda_stream(device);
     const int n_rows = step->n_rows;
-    if (is_few(&layer->gate_up, n_rows))
-        return cuda_product_gate_up(out, layer, &in, shape, n_rows, stream);
-    cuda_state *state = NULL;
-    CDP_TRY(state_of(device, &state));
-    CDP_TRY(cuda_norm(in.rows, step->hidden, shape->hidden_dtype, in.norm, shape, n_rows, stream));
     const bool is_narrow = layer->down.dtype == CDP_BF16 && cuda_gemm_takes(&layer->down) &&
                            cuda_gemm_writes(&layer->gate_up, CDP_BF16);
     const cdp_dtype dtype = is_narrow ? CDP_BF16 : CDP_F32;
     const cuda_gemm_out products = {out.data, dtype, (int)(out.row_bytes / cdp_dtype_bytes(dtype)), false};
-    CDP_TRY(cuda_gemm_run(state->gemm, device, &products, &in.rows, &layer->gate_up, 1.0f, n_rows));
+    cuda_gemm *gemm = NULL;
+    CDP_TRY(library_for(device, &products, &in.rows, &layer->gate_up, n_rows, &gemm));
+    if (gemm == NULL)
+        return cuda_product_gate_up(out, layer, &in, shape, n_rows, stream);
+    CDP_TRY(cuda_norm(in.rows, step->hidden, shape->hidden_dtype, in.norm, shape, n_rows, stream));
+    CDP_TRY(cuda_gemm_run(gemm, device, &products, &in.rows, &layer->gate_up, 1.0f, n_rows));
     return cuda_silu(out, dtype, layer->gate_up_bias.data, shape, n_rows, stream);
 }
 
@@ -174,14 +188,14 @@ static cdp_status logits(cdp_device *device, const cdp_shape *shape, const cdp_v
     (void)buffers;
     const cuda_input in = {rows_for(&vocab->head, normed, shape->hidden), rows, vocab->final_norm.data};
     const cudaStream_t stream = cdp_cuda_stream(device);
-    if (is_few(&vocab->head, n_rows))
+    const cuda_gemm_out to = {out, CDP_F32, shape->vocab, false};
+    cuda_gemm *gemm = NULL;
+    CDP_TRY(library_for(device, &to, &in.rows, &vocab->head, n_rows, &gemm));
+    if (gemm == NULL)
         return cuda_product(out, shape->vocab, &vocab->head, NULL, shape->logit_scale, &in, shape, n_rows,
                             stream);
-    cuda_state *state = NULL;
-    CDP_TRY(state_of(device, &state));
     CDP_TRY(cuda_norm(in.rows, rows, shape->hidden_dtype, in.norm, shape, n_rows, stream));
-    const cuda_gemm_out to = {out, CDP_F32, shape->vocab, false};
-    return cuda_gemm_run(state->gemm, device, &to, &in.rows, &vocab->head, shape->logit_scale, n_rows);
+    return cuda_gemm_run(gemm, device, &to, &in.rows, &vocab->head, shape->logit_scale, n_rows);
 }
 
 /* Decode batches; more rows are prompts, whose launches cost little beside their work. */

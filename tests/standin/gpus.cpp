@@ -15,6 +15,7 @@ struct fault {
     int rank; /* -1: any */
     std::string point, kind;
     long at;
+    bool is_each;
 };
 
 struct setting {
@@ -127,7 +128,7 @@ fault read_one_fault(const std::string &text) {
             words.emplace_back();
         else
             words.back() += c;
-    fault f = {-1, "", "", 1};
+    fault f = {-1, "", "", 1, false};
     size_t i = 0;
     if (words[0].find_first_not_of("0123456789") == std::string::npos)
         f.rank = atoi(words[i++].c_str());
@@ -137,6 +138,7 @@ fault read_one_fault(const std::string &text) {
     f.kind = words[i + 1];
     if (words.size() == i + 3)
         f.at = atol(words[i + 2].c_str());
+    f.is_each = f.at == 0;
     return f;
 }
 
@@ -204,7 +206,8 @@ bool standin_fault_due(const char *point, const char *kind) {
         return false;
     std::lock_guard<std::mutex> hold(pass_lock);
     for (fault &f : s.faults)
-        if ((f.rank < 0 || f.rank == my_rank()) && f.point == point && f.kind == kind && --f.at == 0)
+        if ((f.rank < 0 || f.rank == my_rank()) && f.point == point && f.kind == kind &&
+            (f.is_each || --f.at == 0))
             return true;
     return false;
 }

@@ -14,13 +14,15 @@
  *     STANDIN_PTX=N                     kernels are compiled by the driver from PTX of capability N, as 80
  *     STANDIN_ORDER=ascending | descending | shuffled[:SEED]    threads of a block and blocks of a grid
  *     STANDIN_LATE_MS=N                 work nobody asks for runs after N ms (default 1; 0: at once)
- *     STANDIN_FAULT=[RANK:]POINT:KIND[:N][,...]   at the N-th passage (default 1) of rank RANK (default any):
+ *     STANDIN_FAULT=[RANK:]POINT:KIND[:N][,...]   at the N-th passage (default 1; 0: each) of rank RANK
+ *                                       (default any):
  *         launch:sticky     the launch is accepted, the kernel fails: every later call returns the error
  *         launch:refused    the launch itself returns an error
  *         launch:hang       the kernel never ends
  *         malloc:memory     cudaMalloc finds none
  *         meminfo:overstated   cudaMemGetInfo calls all memory free
  *         host:memory       pinned host memory finds none
+ *         product:none      cuBLASLt has no algorithm for the product
  *         copy:corrupt      one byte of a copy between host and device arrives changed
  *         sync:sticky       a synchronisation or query finds the context dead
  *     STANDIN_TRACE=1                   a line on stderr for each launch, with its milliseconds
