@@ -194,12 +194,13 @@ cdp_status cdp_stage_forward(cdp_stage *stage, const cdp_step_view *step, const 
                            &stage->buffers));
     if (ops->record_begin == NULL || n_taps > 0)
         return forward_layers(stage, step, taps, n_taps);
-    bool is_replayed;
+    bool is_replayed, is_queued;
     CDP_TRY(ops->record_begin(stage->device, stage, step, &is_replayed));
     if (is_replayed)
         return CDP_OK;
     CDP_TRY(forward_layers(stage, step, taps, n_taps));
-    return ops->record_end(stage->device);
+    CDP_TRY(ops->record_end(stage->device, &is_queued));
+    return is_queued ? CDP_OK : forward_layers(stage, step, taps, n_taps);
 }
 
 cdp_status cdp_stage_pick(cdp_stage *stage, const cdp_step_view *step, void *picked) {

@@ -2,11 +2,14 @@
 
 #include <stdlib.h>
 
+#include "kernels/log.h"
+
 typedef struct graph_entry {
     const void *owner, *seat; /* seat: its slot array */
     int n_rows;
     int n_seen;            /* steps of this key so far */
     cudaGraphExec_t graph; /* NULL: not recorded yet */
+    bool is_plain;         /* there was no memory for the graph */
 } graph_entry;
 
 struct cuda_graphs {
@@ -62,7 +65,7 @@ cdp_status cuda_graphs_begin(cuda_graphs *graphs, cdp_device *device, const void
         return cdp_cuda_keep(device, cudaGraphLaunch(entry->graph, cdp_cuda_stream(device)),
                              "launch of a recorded step");
     }
-    if (entry->n_seen++ == 0)
+    if (entry->is_plain || entry->n_seen++ == 0)
         return CDP_OK;
     graphs->recording = entry;
     /* Other threads (the loader's, NCCL's) may call what they like meanwhile. */
@@ -71,8 +74,9 @@ cdp_status cuda_graphs_begin(cuda_graphs *graphs, cdp_device *device, const void
                          "recording of a step");
 }
 
-cdp_status cuda_graphs_end(cuda_graphs *graphs, cdp_device *device) {
+cdp_status cuda_graphs_end(cuda_graphs *graphs, cdp_device *device, bool *is_queued_out) {
     graph_entry *entry = graphs->recording;
+    *is_queued_out = true;
     if (entry == NULL)
         return CDP_OK;
     graphs->recording = NULL;
@@ -81,6 +85,15 @@ cdp_status cuda_graphs_end(cuda_graphs *graphs, cdp_device *device) {
                           "end of a recorded step"));
     const cudaError_t made = cudaGraphInstantiate(&entry->graph, graph, 0);
     cudaGraphDestroy(graph);
+    if (made == cudaErrorMemoryAllocation) {
+        cudaGetLastError();
+        entry->graph = NULL;
+        entry->is_plain = true;
+        *is_queued_out = false;
+        cdp_note("no GPU memory for the recorded steps of %d rows: they are queued launch by launch, slower",
+                 entry->n_rows);
+        return CDP_OK;
+    }
     CDP_TRY(cdp_cuda_keep(device, made, "cudaGraphInstantiate"));
     return cdp_cuda_keep(device, cudaGraphLaunch(entry->graph, cdp_cuda_stream(device)),
                          "launch of a recorded step");

@@ -204,7 +204,7 @@ static void run_once(bench_model *m, layer_op *op) {
             CHECKED(op(m->device, &m->shape, &m->layers[i], &m->view, &m->buffers));
         return;
     }
-    bool is_replayed = false;
+    bool is_replayed = false, is_queued = true;
     const void *const owner = m->is_plain ? (const void *)&m->is_plain : m; /* of recorded steps */
     CHECKED(m->ops->embed(m->device, &m->shape, &m->vocab, &m->view));
     CHECKED(m->ops->record_begin(m->device, owner, &m->view, &is_replayed));
@@ -218,7 +218,8 @@ static void run_once(bench_model *m, layer_op *op) {
             CHECKED(m->ops->gate_up(m->device, &m->shape, l, &m->view, &m->buffers));
             CHECKED(m->ops->down(m->device, &m->shape, l, &m->view, &m->buffers));
         }
-        CHECKED(m->ops->record_end(m->device));
+        CHECKED(m->ops->record_end(m->device, &is_queued));
+        CHECKED(is_queued ? CDP_OK : cdp_fail(CDP_SYSTEM, "no memory for a recorded step"));
     }
     if (m->view.n_home > 0)
         CHECKED(m->ops->logits(m->device, &m->shape, &m->vocab, m->hidden, m->view.n_home, &m->buffers,

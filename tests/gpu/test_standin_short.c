@@ -26,6 +26,27 @@ static cdp_device *gpu(void) {
     return device;
 }
 
+/* Steps of one row and of two in turn, of which the second and every later one would be recorded or replayed.
+ */
+static void without_memory_for_graphs(void **state) {
+    (void)state;
+    layer_case *want = test_layer_open(&test_layer_specs[0], ref()),
+               *got = test_layer_open(&test_layer_specs[0], gpu());
+    layer_case *both[] = {want, got};
+    got->is_recorded = true;
+    for (int step = 0; step < 8; step++) {
+        const int n_rows = step % 2 + 1;
+        for (int k = 0; k < 2; k++) {
+            for (int slot = 0; slot < n_rows; slot++)
+                test_layer_add_rows(both[k], slot, slot == 0 ? step : step / 2, 1);
+            test_layer_run(both[k]);
+        }
+        test_layer_compare(got, want, n_rows);
+    }
+    test_layer_close(got);
+    test_layer_close(want);
+}
+
 /* Steps of more rows than the kernels for few are for, and of one, of every form of layer. */
 static void without_products_of_many_rows(void **state) {
     (void)state;
@@ -48,9 +69,10 @@ static void without_products_of_many_rows(void **state) {
 }
 
 int main(void) {
-    setenv("STANDIN_FAULT", "product:none:0", 1);
+    setenv("STANDIN_FAULT", "product:none:0,graph:memory:0", 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_products_of_many_rows),
+        cmocka_unit_test(without_memory_for_graphs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -112,6 +112,8 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus *
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long) {
     CONTEXT_OR_RETURN();
+    if (standin_fault_due("graph", "memory"))
+        return standin_note(cudaErrorMemoryAllocation);
     *exec = new CUgraphExec_st{graph->nodes};
     return cudaSuccess;
 }
