@@ -83,7 +83,8 @@ __global__ static void __launch_bounds__(N *LANES, 2 * WARPS / N)
     if (N == WARPS && a.norm_in != NULL) {
         rows.data = normed;
         rows.row_bytes = PARTS * ((size_t)a.k * 2 + PAD);
-        norm_rows(a, first_row, ROWS, rows, partial);
+        /* Blocks of 16 rows hardly ever begin elsewhere than at row 0, and have no register left for it. */
+        norm_rows(a, TILES == 1 ? first_row : 0, TILES == 1 ? ROWS : a.n_rows, rows, partial);
     }
 
     float d[TILES][PARTS][4] = {};
