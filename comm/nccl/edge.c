@@ -137,6 +137,27 @@ static cdp_status open_stream(nccl_edge *e) {
                          "a stream");
 }
 
+/* NCCL connects at the first message, with allocations that may wait for every kernel of the GPU: so that one
+ * passes before another edge has a receive that waits. */
+static cdp_status pass_byte(nccl_edge *e, int64_t deadline_ns) {
+    cdp_waiter waiter = {0};
+    cdp_status st;
+    CDP_TRY(cdp_device_alloc(e->link->device, &e->byte, 1));
+    e->parcels[0] =
+        (cdp_parcel){.state = CDP_PARCEL_MOVING, .buffer = e->byte, .on_device = e->byte, .n_bytes = 1};
+    for (st = nccl_edge_start(e, 0); st == CDP_OK && e->ops[0].state != NCCL_OP_NONE;
+         st = nccl_edge_poll(e)) {
+        if (cdp_link_gives_up(e->link, deadline_ns, &st))
+            return st != CDP_OK ? st : fail_late(e, "the first byte did not get through");
+        cdp_wait_pause(&waiter);
+    }
+    if (st == CDP_OK) {
+        cdp_device_free(e->link->device, e->byte);
+        e->byte = NULL;
+    }
+    return st;
+}
+
 cdp_status nccl_edge_open(nccl_edge *e, int64_t deadline_ns) {
     const size_t n = (size_t)e->link->n_seats;
     cdp_device *device = e->link->device;
@@ -149,7 +170,8 @@ cdp_status nccl_edge_open(nccl_edge *e, int64_t deadline_ns) {
     for (size_t i = 0; i < n; i++)
         CDP_TRY(cdp_cuda_keep(device, cudaEventCreateWithFlags(&e->ops[i].event, cudaEventDisableTiming),
                               "an event"));
-    return make_comm(e, deadline_ns);
+    CDP_TRY(make_comm(e, deadline_ns));
+    return pass_byte(e, deadline_ns);
 }
 
 /* Leaving ----------------------------------------------------------------------------------------------- */
@@ -208,6 +230,8 @@ bool nccl_edge_close(nccl_edge *e) {
             cudaEventDestroy(e->ops[i].event);
     if (is_free && e->stream != NULL)
         cudaStreamDestroy(e->stream);
+    if (is_free && e->byte != NULL)
+        cdp_device_free(e->link->device, e->byte);
     free(e->ops);
     free(e->order);
     *e = (nccl_edge){0};

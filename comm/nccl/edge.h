@@ -28,14 +28,15 @@ typedef struct nccl_edge {
     ncclComm_t comm;
     bool is_open, was_used;
     cudaStream_t stream;
+    void *byte;   /* device: the first message */
     nccl_op *ops; /* (n_seats) */
     int *order;   /* (n_seats) seats whose operations wait to be issued, from first on, n_waiting of them */
     int first, n_waiting;
     bool is_issuing; /* the first of them has been handed to NCCL, which has not put it on the stream yet */
 } nccl_edge;
 
-/* Make the communicator with the rank at the other end, which does the same, until deadline_ns.
- * CDP_UNAVAILABLE with NCCL's whole text. */
+/* Make the communicator with the rank at the other end, which does the same, and pass the first message,
+ * until deadline_ns. CDP_UNAVAILABLE with NCCL's whole text. */
 cdp_status nccl_edge_open(nccl_edge *edge, int64_t deadline_ns);
 
 /* Give it up without waiting for the peer; at most two seconds. False when the GPU may still work on it: then

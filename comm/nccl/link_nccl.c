@@ -109,9 +109,9 @@ static cdp_status set_environment(nccl_road *road, const cdp_world *world) {
 
 /* Opening ----------------------------------------------------------------------------------------------- */
 
-/* Edges that share a rank are made one after the other, edges that do not at the same time: even ones, odd
- * ones, and in a ring of an odd number the last one, which has an even neighbour on both sides. Equal on both
- * ends. */
+/* Edges that share a rank are made one after the other, each with its first message, others at the same time:
+ * even ones, odd ones, and in a ring of an odd number the last one, which has an even neighbour on both sides.
+ * Equal on both ends. */
 enum { N_COLOURS = 3 };
 static int colour_of(int edge, int n_edges) {
     return n_edges % 2 == 1 && edge == n_edges - 1 ? 2 : edge % 2;

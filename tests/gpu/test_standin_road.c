@@ -113,10 +113,10 @@ static void roads_that_fail_are_left_by_all(void **state) {
         int np;
         const char *map, *fault, *timeout, *text; /* short where it is waited for, long on a busy machine */
     } cases[] = {
-        {2, "2,3", "STANDIN_FAULT=1:nccl-send:corrupt:3", "30",
+        {2, "2,3", "STANDIN_FAULT=1:nccl-send:corrupt:4", "30",
          "# road nccl failed: rank 0: the link from rank 1 to rank 0 changes bytes: byte 384 of test "
          "message 2 (768 bytes) came as 0x"},
-        {3, "1,2,2", "STANDIN_FAULT=1:nccl-send:corrupt:1", "30",
+        {3, "1,2,2", "STANDIN_FAULT=1:nccl-send:corrupt:2", "30",
          "# road nccl failed: rank 2: the link from rank 1 to rank 2 changes bytes: byte 0 of test message 0 "
          "(1 bytes)"},
         {2, "2,3", "STANDIN_FAULT=0:nccl-init:refused", "30",
@@ -126,9 +126,10 @@ static void roads_that_fail_are_left_by_all(void **state) {
         {2, "2,3", "STANDIN_FAULT=1:nccl-init:absent", "4",
          "from rank 0 to rank 1: the communicator did not come up in time"},
         {3, "1,2,2", "STANDIN_FAULT=2:nccl-init:absent:2", "4", " in time"},
-        {2, "2,3", "STANDIN_FAULT=0:nccl-send:lost:2", "4", "the test message"},
-        {3, "1,2,2", "STANDIN_FAULT=2:nccl-send:gone:5", "30", "the peer closed the connection"},
-        {2, "2,3", "STANDIN_FAULT=1:nccl-send:error:1", "30",
+        {2, "2,3", "STANDIN_FAULT=0:nccl-send:lost:1", "4", "the first byte did not get through in time"},
+        {2, "2,3", "STANDIN_FAULT=0:nccl-send:lost:3", "4", "the test message"},
+        {3, "1,2,2", "STANDIN_FAULT=2:nccl-send:gone:6", "30", "the peer closed the connection"},
+        {2, "2,3", "STANDIN_FAULT=1:nccl-send:error:2", "30",
          "an error while the ring runs: unhandled system error: an error on demand"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -147,7 +148,7 @@ static void roads_that_fail_are_left_by_all(void **state) {
 static void a_road_that_is_asked_for_is_not_replaced(void **state) {
     (void)state;
     test_run *run = model_run(3, "1,2,2");
-    test_run_env(run, "STANDIN_FAULT=1:nccl-send:corrupt:3");
+    test_run_env(run, "STANDIN_FAULT=1:nccl-send:corrupt:4");
     test_run_add(run, "--road", "nccl", NULL);
     expect(run, 69, "cdpipe: error: rank 2: the link from rank 1 to rank 2 changes bytes");
     test_run_close(run);
@@ -173,7 +174,7 @@ static void mpi_is_tested_too(void **state) {
 static void an_abort_that_hangs_ends_the_run(void **state) {
     (void)state;
     test_run *run = model_run(2, "2,3");
-    test_run_env(run, "STANDIN_FAULT=1:nccl-send:lost:2,0:nccl-abort:hang");
+    test_run_env(run, "STANDIN_FAULT=1:nccl-send:lost:3,0:nccl-abort:hang");
     test_run_env(run, "ASAN_OPTIONS=detect_leaks=0"); /* a device that was given up is left as it is */
     test_run_add(run, "--step-timeout", "2", NULL);
     expect_within(run, 69, "so no other road can be taken", 20);
@@ -183,7 +184,7 @@ static void an_abort_that_hangs_ends_the_run(void **state) {
 static void peers_that_go_while_the_ring_runs_are_named(void **state) {
     (void)state;
     test_run *run = model_run(2, "2,3");
-    test_run_env(run, "STANDIN_FAULT=1:nccl-send:gone:8"); /* the seven before it are the test's */
+    test_run_env(run, "STANDIN_FAULT=1:nccl-send:gone:9"); /* the eight before it are the opening's */
     expect_within(run, 69, "the peer closed the connection", 15);
     test_run_close(run);
     run = model_run(3, "1,2,2");
@@ -204,11 +205,11 @@ static void messages_lost_while_the_ring_runs_are_named(void **state) {
     (void)state;
     static const struct {
         int np;
-        const char *map, *fault, *text; /* the seven messages before the lost one are the test's */
+        const char *map, *fault, *text; /* the eight messages before the lost one are the opening's */
     } cases[] = {
-        {2, "2,3", "STANDIN_FAULT=0:nccl-send:lost:9", "cdpipe: error: rank 1 ("},
-        {2, "2,3", "STANDIN_FAULT=1:nccl-send:lost:9", "cdpipe: error: rank 0 ("},
-        {3, "1,2,2", "STANDIN_FAULT=1:nccl-send:lost:8", "cdpipe: error: rank 2 ("},
+        {2, "2,3", "STANDIN_FAULT=0:nccl-send:lost:10", "cdpipe: error: rank 1 ("},
+        {2, "2,3", "STANDIN_FAULT=1:nccl-send:lost:10", "cdpipe: error: rank 0 ("},
+        {3, "1,2,2", "STANDIN_FAULT=1:nccl-send:lost:9", "cdpipe: error: rank 2 ("},
     };
     test_run *runs[3];
     for (int i = 0; i < 3; i++) {
