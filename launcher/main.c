@@ -231,9 +231,17 @@ static void hold_standard_streams(void) {
             _exit(CDP_SYSTEM);
 }
 
+/* Compute, both edges of the ring, NCCL's own streams and the loader's lanes are more than the eight queues a
+ * GPU has by default. Streams beyond that share one, where a send would wait behind a receive that spins. CUDA
+ * reads it when it starts. */
+static void ask_for_queues(void) {
+    setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+}
+
 int main(int argc, char **argv) {
     cdp_options options;
     hold_standard_streams();
+    ask_for_queues();
     cdp_terminal_take();
     const cdp_status parsed = cdp_options_parse(&options, argc, argv);
     if (parsed == CDP_OK && options.command >= CDP_N_COMMANDS)

@@ -23,6 +23,7 @@ struct setting {
     std::vector<standin_gpu> gpus;
     std::vector<int> visible;
     std::vector<fault> faults;
+    int n_queues = 8; /* as CUDA has without a word in the environment */
 };
 
 std::mutex pass_lock;
@@ -158,6 +159,8 @@ setting &read_setting() {
         read_gpus(s);
         read_visible(s);
         read_faults(s);
+        if (getenv("CUDA_DEVICE_MAX_CONNECTIONS") != nullptr)
+            s->n_queues = atoi(getenv("CUDA_DEVICE_MAX_CONNECTIONS"));
         return s;
     }();
     return *standin_setting;
@@ -172,6 +175,10 @@ int my_rank() {
 
 int standin_n_gpus(void) {
     return read_setting().has_driver ? (int)read_setting().visible.size() : -1;
+}
+
+int standin_n_queues(void) {
+    return read_setting().n_queues;
 }
 
 int standin_gpu_number(int visible) {

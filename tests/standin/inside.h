@@ -59,6 +59,7 @@ typedef struct standin_gpu {
 } standin_gpu;
 int standin_n_gpus(void); /* visible ones; -1: no driver */
 standin_gpu *standin_gpu_at(int visible);
+int standin_n_queues(void); /* CUDA_DEVICE_MAX_CONNECTIONS as it was at CUDA's first call */
 int standin_gpu_number(int visible); /* its number on the machine */
 int standin_current(void);
 void standin_set_current(int visible);

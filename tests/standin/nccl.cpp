@@ -306,6 +306,9 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int n_ranks, ncclUniqueId i
     }
     if (!standin_touch_context("ncclCommInitRankConfig"))
         return ncclUnhandledCudaError;
+    if (standin_n_queues() < 32)
+        standin_report("NCCL: %d hardware queues: a send may share one with a receive that waits",
+                       standin_n_queues());
     if (standin_fault_due("nccl-init", "refused")) {
         last_text = "refused on demand";
         return ncclSystemError;
