@@ -17,7 +17,8 @@ struct cdp_world {
     /* One communicator a purpose, so that tags and orders never mix. */
     MPI_Comm agreements, beats, headers, data;
     cdp_watchdog *watchdog;
-    char verdict[1024]; /* what was agreed to be wrong, with its rank */
+    char verdict[1024];     /* what was agreed to be wrong, with its rank */
+    bool must_exit_at_once; /* a thread and a kernel of a library wait for a peer, perhaps for ever */
 };
 
 /* An MPI return code as one of ours; `what` names the call for the message. */

@@ -124,6 +124,9 @@ int cdp_world_size(const cdp_world *world) {
 int cdp_world_local_rank(const cdp_world *world) {
     return world->local_rank;
 }
+bool cdp_world_must_exit_at_once(const cdp_world *world) {
+    return world->must_exit_at_once;
+}
 int cdp_world_host_leader(const cdp_world *world) {
     return world->host_leader;
 }

@@ -28,6 +28,10 @@ cdp_status cdp_world_open(cdp_world **out);
  * rank alone knows of leaves by _exit instead. NULL is fine. Collective. */
 void cdp_world_close(cdp_world *world);
 
+/* True when a communicator was given up and may still wait for its peer: then the process ends by _exit, for
+ * the destructors of its library would meet that wait. Asked before the close. */
+bool cdp_world_must_exit_at_once(const cdp_world *world);
+
 int cdp_world_rank(const cdp_world *world);
 int cdp_world_size(const cdp_world *world);
 int cdp_world_local_rank(const cdp_world *world); /* among the ranks of this host */

@@ -191,8 +191,13 @@ static int world_main(cdp_options *options, cdp_status parsed, int argc, char **
     }
     cdp_stream_keep_stdout(NULL);
     cdp_watchdog_stop(world);
+    const bool must_exit_at_once = cdp_world_must_exit_at_once(world);
     cdp_world_close(world);
     cdp_options_close(options);
+    if (must_exit_at_once) {
+        fflush(NULL);
+        _exit(st);
+    }
     return st;
 }
 

@@ -225,6 +225,7 @@ bool nccl_edge_close(nccl_edge *e) {
     const bool is_gone =
         e->comm == NULL || abort_in_time(e->comm, cdp_cuda_index(e->link->device), e->link->world);
     const bool is_free = is_gone || !e->was_used;
+    e->link->world->must_exit_at_once |= !is_gone;
     for (int i = 0; is_free && e->ops != NULL && i < e->link->n_seats; i++)
         if (e->ops[i].event != NULL)
             cudaEventDestroy(e->ops[i].event);

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 
+#include <atomic>
 #include <functional>
 #include <string>
 
@@ -59,7 +60,7 @@ typedef struct standin_gpu {
 } standin_gpu;
 int standin_n_gpus(void); /* visible ones; -1: no driver */
 standin_gpu *standin_gpu_at(int visible);
-int standin_n_queues(void); /* CUDA_DEVICE_MAX_CONNECTIONS as it was at CUDA's first call */
+int standin_n_queues(void);          /* CUDA_DEVICE_MAX_CONNECTIONS as it was at CUDA's first call */
 int standin_gpu_number(int visible); /* its number on the machine */
 int standin_current(void);
 void standin_set_current(int visible);
@@ -83,6 +84,7 @@ cudaError_t standin_forbidden_in_capture(void);
 /* ---- report.cpp ---- */
 
 extern standin_counts standin_counted;
+extern std::atomic<bool> standin_is_aborting; /* ncclCommAbort hangs: exit() would be a fault */
 /* With STANDIN_TRACE a line on stderr for each launch. */
 void standin_trace(const standin_launch &launch, double ms);
 double standin_now_ms(void);

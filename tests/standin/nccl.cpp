@@ -344,7 +344,7 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *state) {
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
     standin_touch_context("ncclCommAbort");
     if (standin_fault_due("nccl-abort", "hang"))
-        for (;;)
+        for (standin_is_aborting = true;;)
             pause();
     comm->with->is_aborted = true;
     if (comm->first != nullptr)

@@ -7,6 +7,7 @@
 #include "tests/standin/inside.h"
 
 standin_counts standin_counted;
+std::atomic<bool> standin_is_aborting;
 
 namespace {
 
@@ -22,6 +23,9 @@ double seconds(clockid_t which) {
 struct at_exit {
     const double start = seconds(CLOCK_MONOTONIC);
     ~at_exit() {
+        if (standin_is_aborting)
+            fputs("standin: exit() while a communicator is being aborted: its thread meets the destructors\n",
+                  stderr);
         if (getenv("STANDIN_REPORT") == nullptr || standin_counted.launches == 0)
             return;
         const standin_counts c = standin_counted;
