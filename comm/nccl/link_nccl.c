@@ -10,9 +10,9 @@
  * ordering them by events, nothing waits for the host. NCCL runs without blocking: every call may say "in
  * progress", and its end is asked for in poll. NCCL knows no time limit, so all waits here have one.
  *
- * From 2.27 on NCCL starts a thread for every call of a communicator that does not block, which costs a message
- * some ten microseconds. One that blocks would save them, but the call that makes it gives no handle before the
- * peer has come: where that one is absent, nothing could be aborted on the way to the next road.
+ * From 2.27 on NCCL starts a thread for every call of a communicator that does not block, which costs a
+ * message some ten microseconds. One that blocks would save them, but the call that makes it gives no handle
+ * before the peer has come: where that one is absent, nothing could be aborted on the way to the next road.
  *
  * A communicator that failed is given up, not ended in good order: ending it may wait for the peer for ever.
  * A thread of its own tells it to abort, and after two seconds nobody looks for the answer any more.
@@ -113,9 +113,9 @@ static cdp_status set_environment(nccl_road *road, const cdp_world *world) {
 
 /* Opening ----------------------------------------------------------------------------------------------- */
 
-/* Edges that share a rank are made one after the other, each with its first message, others at the same time:
- * even ones, odd ones, and in a ring of an odd number the last one, which has an even neighbour on both sides.
- * Equal on both ends. */
+/* Edges that share a rank are made one after the other, each with its first message, others at the same
+ * time: even ones, odd ones, and in a ring of an odd number the last one, which has an even neighbour on both
+ * sides. Equal on both ends. */
 enum { N_COLOURS = 3 };
 static int colour_of(int edge, int n_edges) {
     return n_edges % 2 == 1 && edge == n_edges - 1 ? 2 : edge % 2;
