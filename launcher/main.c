@@ -236,9 +236,9 @@ static void hold_standard_streams(void) {
             _exit(CDP_SYSTEM);
 }
 
-/* Compute, both edges of the ring, NCCL's own streams and the loader's lanes are more than the eight queues a
- * GPU has by default. Streams beyond that share one, where a send would wait behind a receive that spins. CUDA
- * reads it when it starts. */
+/* Compute, both edges of the ring, NCCL's own streams and the loader's lanes are more than the eight queues
+ * a GPU has by default. Streams beyond that share one, where a send would wait behind a receive that spins.
+ * CUDA reads it when it starts. */
 static void ask_for_queues(void) {
     setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
 }
