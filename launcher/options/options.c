@@ -184,8 +184,8 @@ static cdp_status check_together(const cdp_options *o) {
         return check_cpu(o, "num-gpus", "it counts GPUs");
     if (is_cpu && o->device_id >= 0)
         return check_cpu(o, "device-id", "it names a GPU");
-    if (is_cpu && o->gpus != NULL)
-        return check_cpu(o, "gpus", "it lists GPUs");
+    if (is_cpu && o->gpus != NULL && cdp_options_origin(o, "gpus") <= cdp_options_origin(o, "device"))
+        return check_cpu(o, "gpus", "it lists GPUs"); /* else the environment's device gives way */
     if (o->command == CDP_STATUS)
         return o->output != NULL ? CDP_OK
                                  : cdp_fail(CDP_USAGE, "cdpipe status OUT: the --output of a batch job");

@@ -302,6 +302,9 @@ static void test_advice(void **state) {
     assert_non_null(strstr(cdp_error_message(), "--device cpu and --device-id contradict each other"));
     assert_int_equal(parse("plan", "--model", "m", "--device", "cpu", "--gpus", "2GiB", NULL), CDP_USAGE);
     assert_non_null(strstr(cdp_error_message(), "--device cpu and --gpus contradict each other"));
+    setenv("CDPIPE_DEVICE", "cpu", 1);
+    assert_int_equal(parse("plan", "--model", "m", "--gpus", "2GiB", NULL), CDP_OK);
+    unsetenv("CDPIPE_DEVICE");
     cdp_error_clear();
 }
 
