@@ -171,6 +171,22 @@ static void test_own_rows(void **state) {
 }
 #endif
 
+/* Few sizes of steps, as each is loaded and recorded anew, and little padding. */
+static void test_buckets(void **state) {
+    (void)state;
+    cdp_device *device = gpu();
+    int n_sizes = 0, last = 0;
+    for (int n = 1; n <= 4096; n++) {
+        const int rows = cdp_device_ops(device)->bucket(n);
+        if (rows < n || rows < last || (n > 64 && rows - n >= 64 && 4 * (rows - n) >= n))
+            fail_msg("%d rows become %d", n, rows);
+        n_sizes += rows != last;
+        last = rows;
+    }
+    assert_in_range(n_sizes, 7, 26);
+    cdp_device_close(device);
+}
+
 static void test_commands(void **state) {
     (void)state;
     test_layer_commands(gpu());
@@ -197,6 +213,7 @@ int main(void) {
         cmocka_unit_test(test_against_ref), cmocka_unit_test(test_company),
         cmocka_unit_test(test_recorded),    cmocka_unit_test(test_recorded_products),
         cmocka_unit_test(test_commands),    cmocka_unit_test(test_slab_is_short),
+        cmocka_unit_test(test_buckets),
 #ifdef CDP_STANDIN
         cmocka_unit_test(test_own_rows),
 #endif
