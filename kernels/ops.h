@@ -106,6 +106,10 @@ typedef struct cdp_buffers {
     int max_blocks;
 } cdp_buffers;
 
+/* A device that records may have to load and to allocate for a new number of rows, and for that to wait until
+ * nothing runs on it: in so many of the first steps of an owner, step arrays and row count, never later. */
+enum { CDP_LOADING_STEPS = 2 };
+
 typedef struct cdp_ops {
     const char *name; /* "ref", "plain", "avx2", "avx512", "amx", "cuda" */
 

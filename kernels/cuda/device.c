@@ -1,5 +1,6 @@
 /* The CUDA device: one context, one stream as the queue, a ring of events. See device.h for the picture. */
 #include "kernels/cuda/inside.h"
+#include "kernels/cuda/preload.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,6 +105,7 @@ static cdp_status take_zeroed(cuda_device *d, void **out, uint64_t n_bytes) {
 static cdp_status prepare(cuda_device *d) {
     if (d->blas != NULL)
         return CDP_OK;
+    CDP_TRY(cdp_kernels_load());
     CDP_TRY(cdp_from_cublas(cublasLtCreate(&d->blas), "cublasLtCreate"));
     CDP_TRY(take_zeroed(d, &d->blas_workspace, CDP_CUDA_BLAS_BYTES));
     return take_zeroed(d, &d->scratch, CDP_CUDA_SCRATCH_BYTES);

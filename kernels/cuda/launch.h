@@ -6,10 +6,10 @@
  *     }
  *     return CDP_LAUNCH(scale_kernel, n_rows, 256, 256 * sizeof(float), stream, x, by, n);
  *
- * Launch attributes, error checks and the stand-in (tests/standin) share this place: nvcc makes it a
- * cudaLaunchKernelEx, the host compiler hands the same call to the stand-in's blocks and threads. For .cu
- * files only. A kernel template with a comma in its name goes in parentheses: CDP_LAUNCH((sum_kernel<4, 8>),
- * ...).
+ * Launch attributes, error checks, the list of all kernels (preload.h) and the stand-in (tests/standin) share
+ * this place: nvcc makes it a cudaLaunchKernelEx, the host compiler hands the same call to the stand-in's
+ * blocks and threads. For .cu files only. A kernel template with a comma in its name goes in parentheses:
+ * CDP_LAUNCH((sum_kernel<4, 8>), ...).
  *
  * In a kernel no mutable `static` may stand but __shared__ ones: the stand-in takes every static of a .cu
  * file's functions for shared memory and fills it with poison before each block.
@@ -18,18 +18,19 @@
 
 #include "kernels/cuda/early.h"
 #include "kernels/cuda/error.h"
+#include "kernels/cuda/preload.h"
 
 /* Start kernel<<<grid, block, shared_bytes, stream>>>(...) and evaluate to a cdp_status that says whether the
  * launch was accepted; faults inside show at the next synchronisation. More than 48 KiB of shared memory are
  * asked for here. An empty grid is an error to CUDA: the caller returns early. */
 #define CDP_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                           \
-    cdp_launch(#kernel, kernel, grid, block, shared_bytes, stream, false, __VA_ARGS__)
+    cdp_launch(#kernel, cdp_listed<kernel>(), grid, block, shared_bytes, stream, false, __VA_ARGS__)
 
 /* The same with programmatic dependent launch, where it is possible (early.h): the kernel may begin while
  * the one before it in the stream still runs, so every thread calls ptx_wait_previous() before it touches
  * what an earlier kernel wrote or reads. */
 #define CDP_LAUNCH_PDL(kernel, grid, block, shared_bytes, stream, ...)                                       \
-    cdp_launch(#kernel, kernel, grid, block, shared_bytes, stream, true, __VA_ARGS__)
+    cdp_launch(#kernel, cdp_listed<kernel>(), grid, block, shared_bytes, stream, true, __VA_ARGS__)
 
 #ifdef __CUDACC__
 

@@ -44,6 +44,9 @@ static cdp_status open_seats(cdp_pipeline *p) {
         CDP_TRY(cdp_seat_open(&p->seats[i].stage, o->device, o->card, o->plan, o->rank));
         if (p->is_first)
             CDP_TRY(cdp_home_open(&p->seats[i].home, &o->plan->run, o->card->n_layers));
+        p->seats[i].n_seen = calloc((size_t)p->limits.max_rows + 1, 1);
+        if (p->seats[i].n_seen == NULL)
+            return cdp_fail(CDP_SYSTEM, "no memory for the seats of %d steps", p->n_seats);
     }
     return CDP_OK;
 }
@@ -77,6 +80,7 @@ void cdp_pipeline_close(cdp_pipeline *p) {
         cdp_seat_close(&p->seats[i].stage);
         cdp_home_close(&p->seats[i].home);
         cdp_step_free(&p->seats[i].step);
+        free(p->seats[i].n_seen);
     }
     free(p->packet);
     free(p->seats);
@@ -159,26 +163,27 @@ static size_t coming_bytes(const cdp_pipeline *p, const cdp_step *step) {
 }
 
 static cdp_status begin(cdp_pipeline *p, cdp_step *step) {
+    pipeline_seat *seat = cdp_pipeline_seat_of(p, p->next_step);
+    CDP_TRY(cdp_seat_take(&seat->stage, step));
+    CDP_TRY(cdp_pipeline_wait_to_load(p, seat));
     step->id = p->next_step++;
-    pipeline_seat *seat = cdp_pipeline_seat_of(p, step->id);
     cdp_step_copy(&seat->step, step);
     cdp_home_begin(&seat->home, &seat->step);
     cdp_times_asked(&seat->span, &seat->step);
     if (!p->is_last)
         CDP_TRY(cdp_link_send_header(p->link, p->packet, cdp_packet_encode(p->packet, step)));
-    CDP_TRY(cdp_seat_take(&seat->stage, &seat->step));
-    /* The receive is posted before anything is sent, so the last rank never waits for this one. */
-    if (step->n_home > 0) {
-        CDP_TRY(cdp_fault_pass("recv"));
-        CDP_TRY(cdp_link_recv(p->link, seat->number, cdp_seat_behind(&seat->stage, seat->stage.n_behind),
-                              coming_bytes(p, step)));
-    }
-    return forward(p, seat);
+    /* Behind the own part, which it could hold up: see pipeline_wait.c. */
+    CDP_TRY(forward(p, seat));
+    if (step->n_home == 0)
+        return CDP_OK;
+    CDP_TRY(cdp_fault_pass("recv"));
+    return cdp_link_recv(p->link, seat->number, cdp_seat_behind(&seat->stage, seat->stage.n_behind),
+                         coming_bytes(p, step));
 }
 
 cdp_status cdp_pipeline_begin(cdp_pipeline *p, cdp_step *step) {
     const cdp_status st = begin(p, step);
-    p->is_broken |= st != CDP_OK;
+    p->is_broken |= st != CDP_OK && !p->has_sink_failed;
     cdp_times_expect(&p->times, cdp_pipeline_waits_for(p));
     return st;
 }

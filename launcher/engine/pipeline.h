@@ -71,7 +71,8 @@ void cdp_pipeline_close(cdp_pipeline *pipeline); /* NULL is fine */
  * their head; without any, one step waits in the queue behind the one that is computed. */
 bool cdp_pipeline_has_room(const cdp_pipeline *pipeline);
 
-/* Rank 0: send a step round the ring. Its arrays are copied; its id is set here. Needs room. */
+/* Rank 0: send a step round the ring. Its arrays are copied; its id is set here. Needs room. Where the device
+ * may have to load something for it, home rows are waited for and handed out first. */
 cdp_status cdp_pipeline_begin(cdp_pipeline *pipeline, cdp_step *step);
 
 /* Rank 0: who gets the logits from here on. */

@@ -18,9 +18,10 @@ typedef struct pipeline_seat {
     seat_state state;
     int number; /* of the seat, the link's too */
     cdp_step step;
-    cdp_seat stage; /* arrays and hidden states on the device */
-    cdp_event done; /* the stage's work, or the head's present block */
-    cdp_home home;  /* rank 0: what came home, and the head's present block */
+    cdp_seat stage;  /* arrays and hidden states on the device */
+    cdp_event done;  /* the stage's work, or the head's present block */
+    uint8_t *n_seen; /* (max_rows + 1) steps of so many rows, up to CDP_LOADING_STEPS */
+    cdp_home home;   /* rank 0: what came home, and the head's present block */
     const float *logits;
     bool is_done; /* `done` has been seen to be reached */
     cdp_step_span span;
@@ -54,6 +55,9 @@ cdp_wait cdp_pipeline_waits_for(const cdp_pipeline *p);
 
 /* Nothing moved in this turn: sleep until something may. */
 void cdp_pipeline_rest(cdp_pipeline *p);
+
+/* Rank 0, before a step that this seat has taken: turns until the device may load what it needs for it. */
+cdp_status cdp_pipeline_wait_to_load(cdp_pipeline *p, pipeline_seat *seat);
 
 /* Tell the watchdog what this rank does and which message it waits for. */
 void cdp_pipeline_note(const cdp_pipeline *p);

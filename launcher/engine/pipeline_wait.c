@@ -45,6 +45,32 @@ void cdp_pipeline_rest(cdp_pipeline *p) {
         cdp_times_pause(&p->times);
 }
 
+static bool awaits_home_rows(const cdp_pipeline *p) {
+    bool awaits = false;
+    for (int i = 0; i < p->n_seats; i++) {
+        const pipeline_seat *seat = &p->seats[i];
+        awaits |= seat->state == ON_THE_WAY && seat->step.n_home > 0 && !cdp_link_received(p->link, i);
+    }
+    return awaits;
+}
+
+/* What a device loads or records for a new number of rows may have to wait until nothing runs on it (ops.h),
+ * and a receive of the NCCL road does run: until the ring has gone round. The ring in turn may wait for this
+ * rank's rows. So rank 0 loads while no receive waits, and posts that of a step behind its own part.
+ *
+ * No other rank need take care. Its receives wait for the ranks before it alone, and so in the end for rank
+ * 0, which goes on; its sends for receives that were posted in the order of the steps, as they were.
+ */
+cdp_status cdp_pipeline_wait_to_load(cdp_pipeline *p, pipeline_seat *seat) {
+    uint8_t *n_seen = &seat->n_seen[seat->stage.view.n_rows];
+    if (cdp_device_ops(p->options.device)->bucket == NULL || *n_seen == CDP_LOADING_STEPS)
+        return CDP_OK;
+    ++*n_seen;
+    while (awaits_home_rows(p))
+        CDP_TRY(cdp_pipeline_turn(p));
+    return CDP_OK;
+}
+
 /* The step whose data has been asked for and is not here; -1: none. */
 static int64_t awaited_step(const cdp_pipeline *p) {
     const uint64_t id = p->is_first ? p->next_home : p->next_forward;

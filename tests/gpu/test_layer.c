@@ -157,6 +157,12 @@ static uint64_t gate_up_meetings(layer_case *c, int n_rows) {
     return standin_count().meetings - before;
 }
 
+/* The first buffer has loaded every kernel of the program: no launch of the cases above had to. */
+static void test_all_loaded(void **state) {
+    (void)state;
+    assert_int_equal(standin_count().late_kernels, 0);
+}
+
 /* A block of eight rows norms and sums up those that it has, not all of the step's, nor eight where there are
  * four. */
 static void test_own_rows(void **state) {
@@ -215,7 +221,7 @@ int main(void) {
         cmocka_unit_test(test_commands),    cmocka_unit_test(test_slab_is_short),
         cmocka_unit_test(test_buckets),
 #ifdef CDP_STANDIN
-        cmocka_unit_test(test_own_rows),
+        cmocka_unit_test(test_own_rows),    cmocka_unit_test(test_all_loaded),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

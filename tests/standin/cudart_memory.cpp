@@ -30,6 +30,7 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes) {
 cudaError_t cudaMalloc(void **memory, size_t n_bytes) {
     UNCAPTURED_OR_RETURN();
     *memory = nullptr;
+    standin_wait_all();
     return n_bytes == 0 ? cudaSuccess : standin_note(standin_memory_alloc(memory, n_bytes));
 }
 
@@ -46,6 +47,7 @@ cudaError_t cudaHostAlloc(void **memory, size_t n_bytes, unsigned) {
     *memory = nullptr;
     if (n_bytes == 0)
         return cudaSuccess;
+    standin_wait_all();
     if (standin_fault_due("host", "memory"))
         return standin_note(cudaErrorMemoryAllocation);
     *memory = aligned_alloc(4096, (n_bytes + 4095) / 4096 * 4096);

@@ -114,6 +114,9 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
     CONTEXT_OR_RETURN();
     if (standin_fault_due("graph", "memory"))
         return standin_note(cudaErrorMemoryAllocation);
+    static std::atomic<uint64_t> standin_graphs;
+    if (!standin_load("a graph", "graph " + std::to_string(++standin_graphs)))
+        return standin_note(cudaErrorLaunchTimeout);
     *exec = new CUgraphExec_st{graph->nodes};
     return cudaSuccess;
 }

@@ -166,12 +166,12 @@ setting &read_setting() {
     return *standin_setting;
 }
 
-int my_rank() {
+} // namespace
+
+int standin_rank(void) {
     const char *const rank = getenv("OMPI_COMM_WORLD_RANK");
     return rank == nullptr ? 0 : atoi(rank);
 }
-
-} // namespace
 
 int standin_n_gpus(void) {
     return read_setting().has_driver ? (int)read_setting().visible.size() : -1;
@@ -213,7 +213,7 @@ bool standin_fault_due(const char *point, const char *kind) {
         return false;
     std::lock_guard<std::mutex> hold(pass_lock);
     for (fault &f : s.faults)
-        if ((f.rank < 0 || f.rank == my_rank()) && f.point == point && f.kind == kind &&
+        if ((f.rank < 0 || f.rank == standin_rank()) && f.point == point && f.kind == kind &&
             (f.is_each || --f.at == 0))
             return true;
     return false;

@@ -62,6 +62,7 @@ int standin_n_gpus(void); /* visible ones; -1: no driver */
 standin_gpu *standin_gpu_at(int visible);
 int standin_n_queues(void);          /* CUDA_DEVICE_MAX_CONNECTIONS as it was at CUDA's first call */
 int standin_gpu_number(int visible); /* its number on the machine */
+int standin_rank(void);              /* of the world, by Open MPI; 0 alone */
 int standin_current(void);
 void standin_set_current(int visible);
 /* A call that needs a context. False, and said, when it would make one on GPU 0, because its thread has not
@@ -70,11 +71,21 @@ bool standin_touch_context(const char *what);
 /* Pass a point; true when the fault of this kind is due now. */
 bool standin_fault_due(const char *point, const char *kind);
 
+/* ---- launch.cpp: code is loaded when it is first used ---- */
+
+extern std::atomic<int> standin_receives; /* of NCCL, asked for and not over: kernels that spin */
+
+/* Before `key` (a kernel, a product of a library, a graph) is used: the first time is counted, and waits
+ * until nothing runs on the GPU, as loading may. False, and said, when that does not come. On rank 0 it is a
+ * fault while a receive waits: where the ring begins, nothing may wait for its end. */
+bool standin_load(const char *name, const std::string &key, uint64_t *n_loads = nullptr);
+
 /* ---- stream.cpp: queues ---- */
 
 using standin_work = std::function<standin_progress()>;
 cudaError_t standin_queue_work(cudaStream_t stream, const char *name, standin_work work);
-void standin_wait_all(void);
+/* Wait for everything that is queued now. False when it took longer. */
+bool standin_wait_all(double most_ms = 1e9);
 cudaError_t standin_sticky(void);
 void standin_make_sticky(cudaError_t code);
 /* capture.cpp: cudaErrorStreamCaptureUnsupported while a capture forbids calls that could synchronise, else

@@ -1,6 +1,9 @@
 /* tests/standin/launch.cpp - how a kernel starts: what the driver would refuse, and what is queued. */
 #include <stdlib.h>
 
+#include <mutex>
+#include <set>
+
 #include "tests/standin/cudart.h"
 
 extern "C" cudaError_t cudaFuncSetAttribute(const void *function, cudaFuncAttribute attribute, int value) {
@@ -10,6 +13,34 @@ extern "C" cudaError_t cudaFuncSetAttribute(const void *function, cudaFuncAttrib
     if (value < 0 || (size_t)value + standin_shared_bytes(function) > STANDIN_OPTIN_SHARED)
         return standin_note(cudaErrorInvalidValue);
     return cudaSuccess;
+}
+
+enum { LOAD_MS = 30000 }; /* longer than any message of a test is on its way */
+
+static bool is_new(const std::string &key) {
+    static std::mutex standin_lock;
+    static std::set<std::string> standin_known;
+    const std::lock_guard<std::mutex> hold(standin_lock);
+    return standin_known.insert(std::to_string(standin_current()) + " " + key).second;
+}
+
+std::atomic<int> standin_receives;
+
+bool standin_load(const char *name, const std::string &key, uint64_t *n_loads) {
+    if (!is_new(key))
+        return true;
+    if (n_loads != nullptr)
+        ++*n_loads;
+    if (standin_rank() == 0 && standin_receives > 0)
+        standin_report("%s: loaded while a receive of rank 0 waits for the ring", name);
+    if (standin_wait_all(LOAD_MS))
+        return true;
+    standin_report("%s: to load it, all work of the GPU is waited for, and that does not end", name);
+    return false;
+}
+
+static std::string key_of(const void *kernel) {
+    return "kernel " + std::to_string(reinterpret_cast<uintptr_t>(kernel));
 }
 
 /* As compiled for compute capability 9.0, or for the older GPU; STANDIN_PTX: as PTX of another one, which the
@@ -24,7 +55,8 @@ extern "C" cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *out, const void
     out->maxThreadsPerBlock = 1024;
     out->binaryVersion = own;
     out->ptxVersion = ptx != nullptr ? atoi(ptx) : own < 90 ? 80 : 90;
-    return cudaSuccess;
+    return standin_load("cudaFuncGetAttributes", key_of(function)) ? cudaSuccess
+                                                                   : standin_note(cudaErrorLaunchTimeout);
 }
 
 /* What the driver would refuse before anything runs. */
@@ -54,6 +86,8 @@ cudaError_t standin_enqueue_kernel(const standin_launch &launch, cudaStream_t st
         standin_report("%s: launch refused: %s", launch.name, why);
         return standin_note(cudaErrorInvalidConfiguration);
     }
+    if (!standin_load(launch.name, key_of(launch.kernel), &standin_counted.late_kernels))
+        return standin_note(cudaErrorLaunchTimeout);
     if (standin_fault_due("launch", "refused"))
         return standin_note(cudaErrorLaunchOutOfResources);
     const bool is_doomed = standin_fault_due("launch", "sticky");

@@ -108,8 +108,6 @@ bool is_serial() {
 }
 std::atomic<uint64_t> last_turn, turns_over;
 
-std::atomic<int> n_receives; /* asked for and not over: a kernel that spins until its bytes come */
-
 /* STANDIN_NCCL_VERSION=none: what comm/late answers on a machine without NCCL. */
 bool is_missing() {
     const char *const version = getenv("STANDIN_NCCL_VERSION");
@@ -202,7 +200,7 @@ standin_progress run_transfer(void *argument) {
 void drop_transfer(void *argument) {
     transfer *const t = static_cast<transfer *>(argument);
     turns_over += t->turn != 0;
-    n_receives -= !t->is_send;
+    standin_receives -= !t->is_send;
     delete t;
 }
 
@@ -238,11 +236,11 @@ ncclResult_t begin(ncclComm_t comm, void *memory, size_t n, bool is_send, cudaSt
         standin_report("NCCL: an operation while the one before is in progress");
         return ncclInvalidUsage;
     }
-    if (comm->turns_left > 0 && n_receives > 0) {
+    if (comm->turns_left > 0 && standin_receives > 0) {
         standin_report("NCCL: a first message connects, while another edge's receive waits");
         return ncclInvalidUsage;
     }
-    n_receives += !is_send;
+    standin_receives += !is_send;
     transfer *const t = new transfer;
     t->with = comm->with;
     t->memory = static_cast<char *>(memory);

@@ -64,7 +64,8 @@ int standin_priority(cudaStream_t stream);
 /* Everything that was counted since the start. */
 typedef struct standin_counts {
     uint64_t launches, blocks, threads, meetings, copies, products;
-    uint64_t faults; /* faults the stand-in found by itself, each with a line on stderr */
+    uint64_t late_kernels; /* loaded by their first launch */
+    uint64_t faults;       /* faults the stand-in found by itself, each with a line on stderr */
 } standin_counts;
 standin_counts standin_count(void);
 

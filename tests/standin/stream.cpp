@@ -275,21 +275,24 @@ void standin_stream_wait(cudaStream_t stream) {
     s.work_went.wait(hold, [&] { return at->queue.empty() || at->queue.front().ticket > last; });
 }
 
-void standin_wait_all(void) {
+bool standin_wait_all(double most_ms) {
     standin_state &s = standin_all();
     std::unique_lock<std::mutex> hold(s.lock);
     const uint64_t last = s.last_ticket;
     for (CUstream_st *stream : s.streams)
         standin_want(&s, stream, last);
     s.work_came.notify_one();
-    s.work_went.wait(hold, [&] {
+    const auto is_over = [&] {
         for (const CUstream_st *stream : s.streams)
             if (!stream->queue.empty() && stream->queue.front().ticket <= last)
                 return false;
         return true;
-    });
+    };
+    if (!s.work_went.wait_for(hold, std::chrono::duration<double, std::milli>(most_ms), is_over))
+        return false;
     hold.unlock();
     standin_memory_close();
+    return true;
 }
 
 int standin_n_streams(void) {
