@@ -21,16 +21,24 @@ cdp_status cdp_stream_await(int fd, cdp_status (*idle)(void *of), void *of) {
 
 static cdp_world *kept; /* stdout is the process's, too */
 
-/* False when the wait has to end; errno says why. */
-static bool wait_for_reader(void) {
-    struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
-    while (kept != NULL && poll(&out, 1, POLL_MS) <= 0) {
-        errno = cdp_stop_wanted() ? EINTR : EIO;
-        if (cdp_stop_wanted() || cdp_world_poll(kept) != CDP_OK)
-            return false;
+cdp_status cdp_stream_await_reader(int fd) {
+    struct pollfd out = {.fd = fd, .events = POLLOUT};
+    while (poll(&out, 1, POLL_MS) <= 0) {
+        if (cdp_stop_wanted())
+            return CDP_STOPPED;
+        if (kept == NULL)
+            continue;
+        CDP_TRY(cdp_world_poll(kept));
         cdp_watchdog_progress(kept); /* work may be queued: it is not that which stands still */
     }
-    return true;
+    return CDP_OK;
+}
+
+/* False when the wait has to end; errno says why. */
+static bool wait_for_reader(void) {
+    const cdp_status st = kept != NULL ? cdp_stream_await_reader(STDOUT_FILENO) : CDP_OK;
+    errno = st == CDP_STOPPED ? EINTR : EIO;
+    return st == CDP_OK;
 }
 
 /* Where a pipe can be written to at all it takes PIPE_BUF bytes at once. */

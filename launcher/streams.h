@@ -11,6 +11,11 @@
  * and then some fifty times a second, and may end the wait by its status. */
 cdp_status cdp_stream_await(int fd, cdp_status (*idle)(void *of), void *of);
 
+/* Until a write to `fd` does not block (or tells an error); the world that stdout is kept for gets its beats
+ * meanwhile. CDP_STOPPED, without a message, where a signal asks for a stop first; what the world says. Main
+ * thread. */
+cdp_status cdp_stream_await_reader(int fd);
+
 /* From here on whoever writes to stdout keeps the world's beats going while nobody reads; a signal that asks
  * for a stop ends such a wait, and the write fails with EINTR. NULL: writes block again, as they must once
  * the world is left. Main thread. */

@@ -49,8 +49,9 @@ static cdp_status take_lock(cdp_batch *batch) {
         cdp_status st = cdp_output_open(&batch->output, &cdp_disk_real, batch->options->output);
         if (st != CDP_STOPPED)
             return st;
+        const bool is_pipe = batch->output.state == CDP_OUTPUT_STREAM; /* its reader may take any time */
         cdp_output_close(&batch->output);
-        if (cdp_now_ns() >= until_ns)
+        if (!is_pipe && cdp_now_ns() >= until_ns)
             return refuse_held(batch);
         CDP_TRY(poll_world(batch));
         nanosleep(&pause, NULL);

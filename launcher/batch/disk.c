@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "kernels/fault.h"
+#include "launcher/streams.h"
 #include "planner/file.h"
 
 /* A fault on demand, as the call would tell it. */
@@ -59,6 +60,10 @@ cdp_status cdp_disk_write(const cdp_disk *disk, int fd, const char *path, const 
         const ssize_t written = disk->write(fd, at, n);
         if (written < 0 && errno == EINTR)
             continue;
+        if (written < 0 && errno == EAGAIN) { /* a pipe that is full */
+            CDP_TRY(cdp_stream_await_reader(fd));
+            continue;
+        }
         if (written <= 0)
             return failed(path, "writing");
         at += written;

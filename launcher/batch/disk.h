@@ -23,7 +23,8 @@ extern const cdp_disk cdp_disk_real;
 /* Some thread is in such a call: a run that stands still then is the disk's doing. Any thread. */
 bool cdp_disk_is_busy(void);
 
-/* All n bytes; a short write is followed by another until the error itself comes. */
+/* All n bytes; a short write is followed by another until the error itself comes. A pipe that does not block
+ * is waited for as streams.h says, with its statuses. */
 cdp_status cdp_disk_write(const cdp_disk *disk, int fd, const char *path, const void *bytes, size_t n);
 
 /* Blocks until the device has them. */

@@ -58,10 +58,16 @@ static cdp_status open_there(cdp_output *out) {
     if (out->state == CDP_OUTPUT_WHOLE && access(out->part, F_OK) == 0)
         return cdp_fail(CDP_BAD_DATA, "%s and %s are both there: move one of them away", out->path,
                         out->part);
-    const int flags = out->state == CDP_OUTPUT_STREAM ? O_WRONLY | O_APPEND : O_RDONLY;
+    const int flags = out->state == CDP_OUTPUT_STREAM ? O_WRONLY | O_APPEND | O_NONBLOCK : O_RDONLY;
     errno = 0;
     out->fd = open(out->path, flags | O_CLOEXEC);
-    return out->fd >= 0 ? CDP_OK : failed(out->path, CDP_IO);
+    if (out->fd >= 0)
+        return CDP_OK;
+    struct stat about;
+    const int error = errno;
+    const bool is_unread = error == ENXIO && stat(out->path, &about) == 0 && S_ISFIFO(about.st_mode);
+    errno = error;
+    return is_unread ? CDP_STOPPED : failed(out->path, CDP_IO);
 }
 
 /* The lock of the file that OUT.part names now: who comes late may get that of a file which has been renamed

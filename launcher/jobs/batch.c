@@ -106,10 +106,9 @@ static cdp_status work(cdp_run *run, void *of) {
     const cdp_status st = end_turns(batch, turn_until_done(batch));
     const cdp_ledger *l = &batch->input.ledger;
     if (st == CDP_STOPPED)
-        return cdp_fail(
-            CDP_STOPPED,
-            "stopped by a signal, %u of %u records are written: the same command goes on from here",
-            l->n_done, l->n);
+        return cdp_fail(CDP_STOPPED, "stopped by a signal, %u of %u records are written%s", l->n_done, l->n,
+                        batch->output.state == CDP_OUTPUT_STREAM ? ""
+                                                                 : ": the same command goes on from here");
     if (st == CDP_OK && batch->options->strict && l->n_failed > 0)
         return cdp_fail(CDP_BAD_DATA, "%u of %u lines failed; their records say why", l->n_failed, l->n);
     return st;

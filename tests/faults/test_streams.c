@@ -82,12 +82,26 @@ static void test_late_reader(void **state) {
     check_all(commands, 2, 2, "from here on");
 }
 
+/* A pipe as the output of a batch job: its reader comes later than a lock is waited for; or it comes at once,
+ * reads late and finds more than the pipe holds. */
+static void test_late_reader_of_output(void **state) {
+    (void)state;
+    static const char *const commands[] = {
+        "mkfifo $TMPDIR/out && { { sleep 6; cat $TMPDIR/out; } & " LINE " | " PROGRAM
+        "batch --temperature 0 --output $TMPDIR/out --input -" OPTIONS " && wait; }",
+        "mkfifo $TMPDIR/out && { { " LATE "tail -n 1; } <$TMPDIR/out & { yes '{}' | head -n 1000; " LINE
+        "; } | " PROGRAM "batch --temperature 0 --output $TMPDIR/out --input -" OPTIONS " && wait; }",
+    };
+    check_all(commands, 2, 2, "I am");
+}
+
 int main(void) {
     if (chdir(CDPIPE_SOURCE_DIR) != 0)
         return 2;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_late_text),
         cmocka_unit_test(test_late_reader),
+        cmocka_unit_test(test_late_reader_of_output),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
