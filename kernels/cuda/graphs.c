@@ -74,6 +74,24 @@ cdp_status cuda_graphs_begin(cuda_graphs *graphs, cdp_device *device, const void
                          "recording of a step");
 }
 
+/* Both may need memory of the GPU: the first launch brings the graph there. */
+static cudaError_t make_and_launch(graph_entry *entry, cudaGraph_t graph, cdp_device *device) {
+    const cudaError_t made = cudaGraphInstantiate(&entry->graph, graph, 0);
+    if (made == cudaSuccess)
+        return cudaGraphLaunch(entry->graph, cdp_cuda_stream(device));
+    entry->graph = NULL;
+    return made;
+}
+
+/* A refusal of memory is over once it is told. */
+static void forget(graph_entry *entry) {
+    cudaGetLastError();
+    if (entry->graph != NULL)
+        cudaGraphExecDestroy(entry->graph);
+    entry->graph = NULL;
+    entry->is_plain = true;
+}
+
 cdp_status cuda_graphs_end(cuda_graphs *graphs, cdp_device *device, bool *is_queued_out) {
     graph_entry *entry = graphs->recording;
     *is_queued_out = true;
@@ -83,18 +101,13 @@ cdp_status cuda_graphs_end(cuda_graphs *graphs, cdp_device *device, bool *is_que
     cudaGraph_t graph = NULL;
     CDP_TRY(cdp_cuda_keep(device, cudaStreamEndCapture(cdp_cuda_stream(device), &graph),
                           "end of a recorded step"));
-    const cudaError_t made = cudaGraphInstantiate(&entry->graph, graph, 0);
+    const cudaError_t code = make_and_launch(entry, graph, device);
     cudaGraphDestroy(graph);
-    if (made == cudaErrorMemoryAllocation) {
-        cudaGetLastError();
-        entry->graph = NULL;
-        entry->is_plain = true;
-        *is_queued_out = false;
-        cdp_note("no GPU memory for the recorded steps of %d rows: they are queued launch by launch, slower",
-                 entry->n_rows);
-        return CDP_OK;
-    }
-    CDP_TRY(cdp_cuda_keep(device, made, "cudaGraphInstantiate"));
-    return cdp_cuda_keep(device, cudaGraphLaunch(entry->graph, cdp_cuda_stream(device)),
-                         "launch of a recorded step");
+    if (code != cudaErrorMemoryAllocation)
+        return cdp_cuda_keep(device, code, "a recorded step");
+    forget(entry);
+    *is_queued_out = false;
+    cdp_note("no GPU memory for the recorded steps of %d rows: they are queued launch by launch, slower",
+             entry->n_rows);
+    return CDP_OK;
 }

@@ -26,8 +26,8 @@ static cdp_device *gpu(void) {
     return device;
 }
 
-/* Steps of one row and of two in turn, of which the second and every later one would be recorded or replayed.
- */
+/* Steps of one row and of two in turn, of which the second and every later one would be recorded or replayed:
+ * one's graph cannot be made, two's cannot be launched. */
 static void without_memory_for_graphs(void **state) {
     (void)state;
     layer_case *want = test_layer_open(&test_layer_specs[0], ref()),
@@ -69,7 +69,7 @@ static void without_products_of_many_rows(void **state) {
 }
 
 int main(void) {
-    setenv("STANDIN_FAULT", "product:none:0,graph:memory:0", 1);
+    setenv("STANDIN_FAULT", "product:none:0,graph:memory,graph:upload", 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_products_of_many_rows),
         cmocka_unit_test(without_memory_for_graphs),

@@ -133,6 +133,9 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) {
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
     CONTEXT_OR_RETURN();
+    if (!exec->is_uploaded && standin_fault_due("graph", "upload"))
+        return standin_note(cudaErrorMemoryAllocation);
+    exec->is_uploaded = true;
     const auto nodes = std::make_shared<std::vector<standin_node>>(exec->nodes); /* outlives the graph */
     const auto at = std::make_shared<size_t>(0); /* who has not ended is asked again */
     return standin_note(standin_queue_work(stream, "graph", [nodes, at] {

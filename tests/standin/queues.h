@@ -31,6 +31,7 @@ struct CUgraph_st {
 
 struct CUgraphExec_st {
     std::vector<standin_node> nodes;
+    bool is_uploaded = false;
 };
 
 struct standin_capture {

@@ -23,7 +23,7 @@
  *         meminfo:overstated   cudaMemGetInfo calls all memory free
  *         host:memory       pinned host memory finds none
  *         product:none      cuBLASLt has no algorithm for the product
- *         graph:memory      cudaGraphInstantiate finds none
+ *         graph:memory      cudaGraphInstantiate finds none     graph:upload    the first launch of a graph
  *         copy:corrupt      one byte of a copy between host and device arrives changed
  *         sync:sticky       a synchronisation or query finds the context dead
  *     STANDIN_TRACE=1                   a line on stderr for each launch, with its milliseconds
