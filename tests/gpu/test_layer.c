@@ -102,21 +102,15 @@ static void test_recorded(void **state) {
     (void)state;
     for (int i = 0; i < 3; i++) { /* bf16, fp32, fp16 */
         const layer_spec *spec = &test_layer_specs[i];
-        layer_case *want = test_layer_open(spec, ref()), *got = test_layer_open(spec, gpu());
-        got->is_recorded = true;
+        const layer_pair pair = test_pair_open(spec, ref(), gpu());
+        pair.got->is_recorded = true;
         for (int step = 0; step < 10; step++) {
-            const int n_rows = step % 2 + 1;
-            layer_case *both[] = {want, got};
-            for (int k = 0; k < 2; k++) {
-                test_layer_add_rows(both[k], 0, step, 1);
-                if (n_rows == 2)
-                    test_layer_add_rows(both[k], 1, step / 2, 1);
-                test_layer_run(both[k]);
-            }
-            test_layer_compare(got, want, n_rows);
+            test_pair_add_rows(&pair, 0, step, 1);
+            if (step % 2 == 1)
+                test_pair_add_rows(&pair, 1, step / 2, 1);
+            test_pair_run(&pair);
         }
-        test_layer_close(got);
-        test_layer_close(want);
+        test_pair_close(&pair);
     }
 }
 
@@ -126,23 +120,18 @@ static void test_recorded_products(void **state) {
     (void)state;
     for (int i = 0; i < N_RECORDED; i++) { /* bf16, fp32, fp16 */
         const layer_spec *spec = &test_layer_specs[i];
-        layer_case *want = test_layer_open(spec, ref()), *got = test_layer_open(spec, gpu());
-        got->is_recorded = true;
+        const layer_pair pair = test_pair_open(spec, ref(), gpu());
+        pair.got->is_recorded = true;
         for (int step = 0; step < 6; step++) {
-            layer_case *both[] = {want, got};
-            for (int k = 0; k < 2; k++) {
-                if (step % 2 == 0) {
-                    test_layer_add_rows(both[k], 2, step / 2 * 20, 20);
-                } else {
-                    test_layer_add_rows(both[k], 0, step / 2 * 32, 32);
-                    test_layer_add_rows(both[k], 1, step / 2 * 32, 32);
-                }
-                test_layer_run(both[k]);
+            if (step % 2 == 0) {
+                test_pair_add_rows(&pair, 2, step / 2 * 20, 20);
+            } else {
+                test_pair_add_rows(&pair, 0, step / 2 * 32, 32);
+                test_pair_add_rows(&pair, 1, step / 2 * 32, 32);
             }
-            test_layer_compare(got, want, step % 2 == 0 ? 20 : 64);
+            test_pair_run(&pair);
         }
-        test_layer_close(got);
-        test_layer_close(want);
+        test_pair_close(&pair);
     }
 }
 

@@ -70,6 +70,16 @@ int test_layer_play(layer_case *c, int step);
  * explains. */
 void test_layer_compare(const layer_case *got, const layer_case *want, int n_rows);
 
+/* Two cases of one spec that are fed the same rows: `want` on a device that is trusted, `got` on another. */
+typedef struct layer_pair {
+    layer_case *want, *got;
+} layer_pair;
+layer_pair test_pair_open(const layer_spec *spec, cdp_device *want, cdp_device *got);
+void test_pair_add_rows(const layer_pair *pair, int slot, int position, int n);
+/* Run both and compare all rows. */
+void test_pair_run(const layer_pair *pair);
+void test_pair_close(const layer_pair *pair);
+
 /* The logits bits of slot 0's first TEST_LAYER_COLLECTED rows (more than one group of keys of any tier), fed
  * in the given chunks, with or without another sequence beside, into out (rows, vocab). Takes the device
  * over. */

@@ -38,6 +38,27 @@ void test_layer_compare(const layer_case *got, const layer_case *want, int n_row
     compare("bare logits", got, want, s->vocab, got->bare, want->bare, n_rows);
 }
 
+layer_pair test_pair_open(const layer_spec *spec, cdp_device *want, cdp_device *got) {
+    return (layer_pair){test_layer_open(spec, want), test_layer_open(spec, got)};
+}
+
+void test_pair_add_rows(const layer_pair *pair, int slot, int position, int n) {
+    test_layer_add_rows(pair->want, slot, position, n);
+    test_layer_add_rows(pair->got, slot, position, n);
+}
+
+void test_pair_run(const layer_pair *pair) {
+    const int n_rows = pair->want->n_rows;
+    test_layer_run(pair->want);
+    test_layer_run(pair->got);
+    test_layer_compare(pair->got, pair->want, n_rows);
+}
+
+void test_pair_close(const layer_pair *pair) {
+    test_layer_close(pair->got);
+    test_layer_close(pair->want);
+}
+
 /* A prompt of 37, two sequences side by side, one row each, a long prompt between two decoding rows, and few
  * rows with more keys than one part of a GPU's split attention takes. */
 int test_layer_steps(void) {
