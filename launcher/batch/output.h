@@ -32,9 +32,9 @@ typedef struct cdp_output {
     bool is_failed;             /* a write or sync has failed: nothing is written any more */
 } cdp_output;
 
-/* Take the lock. CDP_STOPPED without a message when another process has it, or (CDP_OUTPUT_STREAM) when OUT is
- * a pipe that nobody reads yet: close, wait, try again. CDP_IO for what cannot be opened, CDP_BAD_DATA when
- * OUT and OUT.part are both there. The caller closes *out in every case. */
+/* Take the lock. CDP_STOPPED without a message when another process has it, or (CDP_OUTPUT_STREAM) when OUT
+ * is a pipe that nobody reads yet: close, wait, try again. CDP_IO for what cannot be opened, CDP_BAD_DATA
+ * when OUT and OUT.part are both there. The caller closes *out in every case. */
 cdp_status cdp_output_open(cdp_output *out, const cdp_disk *disk, const char *path);
 
 /* Only look: CDP_NO_INPUT when there is neither OUT nor OUT.part; *is_held_out: somebody has the lock. */
