@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "planner/new_file.h"
+
 cdp_status cdp_file_open(int *fd_out, uint64_t *size_out, const char *path) {
     char shown[CDP_SHOWN_PATH];
     *fd_out = -1;
@@ -91,44 +93,15 @@ bool cdp_file_join(char *out, size_t out_size, const char *dir, const char *name
     return n >= 0 && (size_t)n < out_size;
 }
 
-static cdp_status write_all(int fd, const char *text, const char *path) {
-    size_t done = 0;
-    const size_t n = strlen(text);
-    while (done < n) {
-        const ssize_t put = write(fd, text + done, n - done);
-        if (put < 0 && errno != EINTR)
-            return cdp_fail(CDP_IO, "%s: %s", path, strerror(errno));
-        done += put > 0 ? (size_t)put : 0;
-    }
-    return CDP_OK;
-}
-
-static cdp_status write_file(int fd, const char *text, const char *path) {
-    CDP_TRY(write_all(fd, text, path));
-    CDP_TRY(write_all(fd, "\n", path));
-    if (fchmod(fd, 0644) != 0 || fsync(fd) != 0) /* mkostemp made it 0600 */
-        return cdp_fail(CDP_IO, "%s: %s", path, strerror(errno));
-    return CDP_OK;
-}
-
 /* On the disk before it has its name. */
 cdp_status cdp_file_replace(const char *path, const char *text) {
-    char temp[4200], shown[CDP_SHOWN_PATH];
-    struct stat old;
-    cdp_escape(shown, sizeof shown, path, strlen(path));
-    if (stat(path, &old) == 0 && !S_ISREG(old.st_mode)) /* a rename would put a file in a device's place */
-        return cdp_fail(CDP_IO, "%s: not a regular file", shown);
-    if ((size_t)snprintf(temp, sizeof temp, "%s.XXXXXX", path) >= sizeof temp)
-        return cdp_fail(CDP_IO, "%s: the path is too long", shown);
-    const int fd = mkostemp(temp, O_CLOEXEC);
-    if (fd < 0)
-        return cdp_fail(CDP_IO, "%s: %s", shown, strerror(errno));
-    cdp_status st = write_file(fd, text, shown);
-    if (close(fd) != 0 && st == CDP_OK)
-        st = cdp_fail(CDP_IO, "%s: %s", shown, strerror(errno));
-    if (st == CDP_OK && rename(temp, path) != 0)
-        st = cdp_fail(CDP_IO, "%s: %s", shown, strerror(errno));
-    if (st != CDP_OK)
-        unlink(temp);
+    cdp_new_file file;
+    cdp_status st = cdp_new_file_open(&file, path);
+    errno = 0;
+    if (st == CDP_OK && (fputs(text, file.to) == EOF || fputc('\n', file.to) == EOF))
+        st = cdp_new_file_failed(&file);
+    if (st == CDP_OK)
+        st = cdp_new_file_end(&file, /*is_durable=*/true);
+    cdp_new_file_close(&file);
     return st;
 }

@@ -1,15 +1,12 @@
 #include "launcher/engine/trace.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "kernels/log.h"
+#include "planner/new_file.h"
 
 enum {
     MAX_SPANS = 1 << 20,
@@ -26,44 +23,13 @@ typedef struct clock_fix {
 
 struct cdp_trace {
     cdp_world *world;
-    const char *path; /* not owned */
-    char temp[4200];
-    FILE *file; /* rank 0 */
+    cdp_new_file file; /* rank 0 */
     clock_fix start;
     cdp_step_span *spans;
     int64_t n_spans, room, n_lost;
     int64_t zero_ns; /* rank 0's clock at the left edge */
     bool has_event;
 };
-
-static cdp_status fail(const cdp_trace *t, const char *why) {
-    char shown[256];
-    return cdp_fail(CDP_IO, "%s: %s", cdp_escape(shown, sizeof shown, t->path, strlen(t->path)), why);
-}
-
-static cdp_status fail_io(const cdp_trace *t) {
-    return fail(t, strerror(errno != 0 ? errno : EIO));
-}
-
-static cdp_status open_file(cdp_trace *t) {
-    struct stat old;
-    if (stat(t->path, &old) == 0 && !S_ISREG(old.st_mode)) /* a rename would put a file in a device's place */
-        return fail(t, "not a regular file");
-    if ((size_t)snprintf(t->temp, sizeof t->temp, "%s.XXXXXX", t->path) >= sizeof t->temp) {
-        t->temp[0] = '\0';
-        return fail(t, "the path is too long");
-    }
-    const int fd = mkostemp(t->temp, O_CLOEXEC);
-    if (fd < 0) {
-        t->temp[0] = '\0';
-        return fail_io(t);
-    }
-    t->file = fdopen(fd, "w");
-    if (t->file != NULL)
-        return CDP_OK;
-    close(fd);
-    return fail_io(t);
-}
 
 cdp_status cdp_trace_open(cdp_trace **out, cdp_world *world, const char *path) {
     *out = NULL;
@@ -75,12 +41,11 @@ cdp_status cdp_trace_open(cdp_trace **out, cdp_world *world, const char *path) {
         return st;
     }
     t->world = world;
-    t->path = path;
     st = cdp_world_clock(world, &t->start.offset_ns);
     t->start.at_ns = cdp_now_ns();
     t->zero_ns = t->start.at_ns;
     if (st == CDP_OK && cdp_world_rank(world) == 0)
-        st = open_file(t);
+        st = cdp_new_file_open(&t->file, path);
     if (st != CDP_OK)
         cdp_trace_close(t);
     else
@@ -91,10 +56,7 @@ cdp_status cdp_trace_open(cdp_trace **out, cdp_world *world, const char *path) {
 void cdp_trace_close(cdp_trace *t) {
     if (t == NULL)
         return;
-    if (t->file != NULL)
-        fclose(t->file);
-    if (t->temp[0] != '\0')
-        unlink(t->temp);
+    cdp_new_file_close(&t->file);
     free(t->spans);
     free(t);
 }
@@ -140,29 +102,31 @@ static void set_clock(const cdp_trace *t, const clock_fix *end, cdp_step_span *s
 /* Events ------------------------------------------------------------------------------------------------ */
 
 static void begin_event(cdp_trace *t) {
-    fputs(t->has_event ? ",\n" : "\n", t->file);
+    fputs(t->has_event ? ",\n" : "\n", t->file.to);
     t->has_event = true;
 }
 
 static void name_track(cdp_trace *t, int rank, int track, const char *name, int number) {
     begin_event(t);
-    fprintf(t->file, "{\"ph\":\"M\",\"name\":\"thread_name\",\"pid\":%d,\"tid\":%d,\"args\":{\"name\":\"%s",
-            rank, track, name);
+    fprintf(t->file.to,
+            "{\"ph\":\"M\",\"name\":\"thread_name\",\"pid\":%d,\"tid\":%d,\"args\":{\"name\":\"%s", rank,
+            track, name);
     if (number >= 0)
-        fprintf(t->file, " %d", number);
-    fputs("\"}}", t->file);
+        fprintf(t->file.to, " %d", number);
+    fputs("\"}}", t->file.to);
 }
 
 static void name_rank(cdp_trace *t, int rank, const cdp_plan *plan) {
     const cdp_stage_plan *stage = &plan->stages[rank];
     char holds[48];
     begin_event(t);
-    fprintf(t->file,
+    fprintf(t->file.to,
             "{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":%d,\"args\":{\"name\":\"rank %d: %s\"}}", rank,
             rank, cdp_stage_holds(holds, sizeof holds, stage));
     begin_event(t);
-    fprintf(t->file, "{\"ph\":\"M\",\"name\":\"process_sort_index\",\"pid\":%d,\"args\":{\"sort_index\":%d}}",
-            rank, rank);
+    fprintf(t->file.to,
+            "{\"ph\":\"M\",\"name\":\"process_sort_index\",\"pid\":%d,\"args\":{\"sort_index\":%d}}", rank,
+            rank);
     if (stage->is_idle)
         return;
     name_track(t, rank, LAYERS_TRACK, "layers", -1);
@@ -182,11 +146,11 @@ static void slice(cdp_trace *t, int rank, int track, const cdp_step_span *s, con
     if (to <= from)
         return;
     begin_event(t);
-    fprintf(t->file,
+    fprintf(t->file.to,
             "{\"ph\":\"X\",\"name\":\"step %" PRIu64 "%s%s\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f",
             s->id, what[0] != '\0' ? " " : "", what, rank, track, micros(t, from),
             (double)(to - from) * 1e-3);
-    fprintf(t->file, ",\"args\":{\"rows\":%d,\"home\":%d}}", s->n_rows, s->n_home);
+    fprintf(t->file.to, ",\"args\":{\"rows\":%d,\"home\":%d}}", s->n_rows, s->n_home);
 }
 
 /* One end of the arrow from this step's layers on one stage to those on the next: "s" where it starts, "f"
@@ -194,7 +158,7 @@ static void slice(cdp_trace *t, int rank, int track, const cdp_step_span *s, con
  * "bp" an end belongs to the slice that begins next and not to the one around it. */
 static void arrow(cdp_trace *t, char end, int rank, const cdp_step_span *s, int hop, int64_t at) {
     begin_event(t);
-    fprintf(t->file,
+    fprintf(t->file.to,
             "{\"ph\":\"%c\",\"name\":\"hidden\",\"cat\":\"hidden\",\"id\":%" PRIu64
             ",%s\"pid\":%d,\"tid\":%d,\"ts\":%.3f}",
             end, s->id * CDP_MAX_RANKS + (uint64_t)hop, end == 'f' ? "\"bp\":\"e\"," : "", rank, LAYERS_TRACK,
@@ -245,7 +209,7 @@ static void fill(batch *out, const cdp_trace *t, const clock_fix *end, int64_t f
 static bool draw_all(cdp_trace *t, const cdp_plan *plan, const batch *all) {
     bool has_more = false;
     for (int rank = 0, stage = 0; rank < plan->n_stages; rank++) {
-        for (int64_t i = 0; t->file != NULL && i < all[rank].n; i++)
+        for (int64_t i = 0; t->file.to != NULL && i < all[rank].n; i++)
             draw(t, rank, stage, plan, &all[rank].spans[i]);
         has_more |= all[rank].n_left > 0;
         stage += plan->stages[rank].is_idle ? 0 : 1;
@@ -271,24 +235,12 @@ done:
     return st;
 }
 
-static cdp_status finish_file(cdp_trace *t) {
-    fprintf(t->file, "\n]}\n");
-    errno = 0;
-    const bool is_bad = ferror(t->file) != 0 || fflush(t->file) != 0 || fchmod(fileno(t->file), 0644) != 0;
-    const int rc = fclose(t->file);
-    t->file = NULL;
-    if (is_bad || rc != 0 || rename(t->temp, t->path) != 0)
-        return fail_io(t);
-    t->temp[0] = '\0';
-    return CDP_OK;
-}
-
 cdp_status cdp_trace_write(cdp_trace *t, const cdp_plan *plan) {
     clock_fix end;
     CDP_TRY(cdp_world_clock(t->world, &end.offset_ns));
     end.at_ns = cdp_now_ns();
-    if (t->file != NULL) {
-        fputs("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[", t->file);
+    if (t->file.to != NULL) {
+        fputs("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[", t->file.to);
         for (int rank = 0; rank < plan->n_stages; rank++)
             name_rank(t, rank, plan);
     }
@@ -296,5 +248,8 @@ cdp_status cdp_trace_write(cdp_trace *t, const cdp_plan *plan) {
     if (t->n_lost > 0)
         cdp_note("trace: %" PRId64 " steps beyond the first %" PRId64 " are not in it", t->n_lost,
                  t->n_spans);
-    return t->file != NULL ? finish_file(t) : CDP_OK;
+    if (t->file.to == NULL)
+        return CDP_OK;
+    fprintf(t->file.to, "\n]}\n");
+    return cdp_new_file_end(&t->file, /*is_durable=*/false);
 }
