@@ -8,6 +8,7 @@
 #include "launcher/jobs/lens.h"
 #include "launcher/sample/entropy.h"
 #include "planner/json.h"
+#include "planner/new_file.h"
 
 enum { CELL = 9, NAME = 6 }; /* columns of a cell, and of the layer's name before them */
 
@@ -253,12 +254,12 @@ static void put_page(FILE *to, const cdp_lens *lens, const char *model) {
 }
 
 cdp_status cdp_lens_write_html(const cdp_lens *lens, const char *path, const char *model) {
-    errno = 0;
-    FILE *file = fopen(path, "wbe");
-    if (file != NULL)
-        put_page(file, lens, model);
-    const bool is_bad = file == NULL || ferror(file) != 0;
-    if ((file != NULL && fclose(file) != 0) || is_bad)
-        return cdp_fail(CDP_IO, "%s: %s", path, strerror(errno != 0 ? errno : EIO));
-    return CDP_OK;
+    cdp_new_file file;
+    cdp_status st = cdp_new_file_open(&file, path);
+    if (st == CDP_OK) {
+        put_page(file.to, lens, model);
+        st = cdp_new_file_end(&file, /*is_durable=*/false);
+    }
+    cdp_new_file_close(&file);
+    return st;
 }

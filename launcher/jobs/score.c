@@ -14,13 +14,14 @@
 #include "launcher/sample/logits_hash.h"
 #include "launcher/sample/sampler.h"
 #include "planner/json.h"
+#include "planner/new_file.h"
 
 typedef struct score_job {
     const cdp_options *options;
     cdp_run *run;
     cdp_prompt prompt;
     double *logprobs;         /* (n_ids), of id i given those before it; the first has none */
-    FILE *logits;             /* the --logits file while it is written */
+    cdp_new_file logits;      /* the --logits file while it is written */
     off_t data_at;            /* where its first row lies */
     cdp_tap_set layers, taps; /* of --layers, and the states they are */
     cdp_job_figures figures;
@@ -56,10 +57,6 @@ static cdp_status prepare(cdp_run *run, void *of, int *n_tokens_out) {
     return job->logprobs != NULL ? CDP_OK : cdp_fail(CDP_SYSTEM, "no memory for %d log probabilities", n);
 }
 
-static cdp_status write_failed(const score_job *job) {
-    return cdp_fail(CDP_IO, "%s: %s", job->options->logits, strerror(errno != 0 ? errno : EIO));
-}
-
 /* The header of a safetensors file with logits F32 (n, vocab), layer.N.logits of the same shape for each
  * layer that is wanted, and token_ids I64 (n), one behind the other. The caller frees *out, whose length is
  * *n_out. */
@@ -92,13 +89,12 @@ static cdp_status begin_logits(score_job *job) {
     size_t n = 0;
     cdp_status st = make_header(job, &header, &n);
     const uint64_t size = n;
+    if (st == CDP_OK)
+        st = cdp_new_file_open(&job->logits, job->options->logits);
     errno = 0;
-    if (st == CDP_OK) {
-        job->logits = fopen(job->options->logits, "wbe");
-        if (job->logits == NULL || fwrite(&size, sizeof size, 1, job->logits) != 1 ||
-            fwrite(header, 1, n, job->logits) != n)
-            st = write_failed(job);
-    }
+    if (st == CDP_OK &&
+        (fwrite(&size, sizeof size, 1, job->logits.to) != 1 || fwrite(header, 1, n, job->logits.to) != n))
+        st = cdp_new_file_failed(&job->logits);
     job->data_at = (off_t)(sizeof size + n);
     free(header);
     return st;
@@ -109,24 +105,22 @@ static cdp_status write_row(score_job *job, int table, int position, const float
     const size_t vocab = (size_t)job->run->card->vocab;
     const off_t row = (off_t)table * (off_t)job->prompt.n_ids + position;
     errno = 0;
-    if (fseeko(job->logits, job->data_at + row * (off_t)(vocab * sizeof *logits), SEEK_SET) != 0 ||
-        fwrite(logits, sizeof *logits, vocab, job->logits) != vocab)
-        return write_failed(job);
+    if (fseeko(job->logits.to, job->data_at + row * (off_t)(vocab * sizeof *logits), SEEK_SET) != 0 ||
+        fwrite(logits, sizeof *logits, vocab, job->logits.to) != vocab)
+        return cdp_new_file_failed(&job->logits);
     return CDP_OK;
 }
 
 static cdp_status end_logits(score_job *job) {
     errno = 0;
-    if (fseeko(job->logits, 0, SEEK_END) != 0)
-        return write_failed(job);
+    if (fseeko(job->logits.to, 0, SEEK_END) != 0)
+        return cdp_new_file_failed(&job->logits);
     for (size_t i = 0; i < job->prompt.n_ids; i++) {
         const int64_t id = job->prompt.ids[i];
-        if (fwrite(&id, sizeof id, 1, job->logits) != 1)
-            return write_failed(job);
+        if (fwrite(&id, sizeof id, 1, job->logits.to) != 1)
+            return cdp_new_file_failed(&job->logits);
     }
-    const int closed = fclose(job->logits);
-    job->logits = NULL;
-    return closed == 0 ? CDP_OK : write_failed(job);
+    return cdp_new_file_end(&job->logits, /*is_durable=*/false);
 }
 
 static cdp_status take_row(score_job *job, int position, const float *logits) {
@@ -150,10 +144,10 @@ static cdp_status on_state(void *of, const cdp_row *row, int state, const float 
     (void)hidden, (void)ask_out;
     if (state == n_layers) {
         CDP_TRY(take_row(job, row->position, logits));
-        if (job->logits != NULL)
+        if (job->logits.to != NULL)
             CDP_TRY(write_row(job, 0, row->position, logits));
     }
-    if (job->logits == NULL || !cdp_taps_has(&job->layers, state - 1))
+    if (job->logits.to == NULL || !cdp_taps_has(&job->layers, state - 1))
         return CDP_OK;
     return write_row(job, 1 + cdp_taps_count(&job->layers, 0, state - 1), row->position, logits);
 }
@@ -183,7 +177,7 @@ static cdp_status work(cdp_run *run, void *of) {
     CDP_TRY(cdp_engine_run(run->engine));
     job->figures.n_prompt = n;
     job->figures.first_token_s = (double)(cdp_now_ns() - began) * 1e-9;
-    return job->logits != NULL ? end_logits(job) : CDP_OK;
+    return job->logits.to != NULL ? end_logits(job) : CDP_OK;
 }
 
 static double sum_of(const score_job *job) {
@@ -243,8 +237,7 @@ cdp_status cdp_job_score(cdp_run *run, cdp_options *options, cdp_world *world) {
             st = cdp_fail(CDP_IO, "writing the result: %s", strerror(errno));
         cdp_report_end(run, &job.figures);
     }
-    if (job.logits != NULL)
-        fclose(job.logits);
+    cdp_new_file_close(&job.logits);
     free(job.logprobs);
     cdp_prompt_close(&job.prompt);
     return st;
