@@ -27,9 +27,8 @@ cdp_status cdp_stop_install(void) {
         if (sigaction(numbers[i], &action, NULL) != 0)
             return cdp_fail(CDP_SYSTEM, "signal %d cannot be caught: %s", numbers[i], strerror(errno));
     action.sa_handler = SIG_IGN; /* a reader that goes away is seen as EPIPE */
-    if (sigaction(SIGPIPE, &action, NULL) != 0 ||
-        sigaction(SIGXFSZ, &action, NULL) != 0) /* a file at its limit (ulimit -f) as EFBIG */
-        return cdp_fail(CDP_SYSTEM, "SIGPIPE and SIGXFSZ cannot be ignored: %s", strerror(errno));
+    if (sigaction(SIGPIPE, &action, NULL) != 0)
+        return cdp_fail(CDP_SYSTEM, "SIGPIPE cannot be ignored: %s", strerror(errno));
     return CDP_OK;
 }
 

@@ -81,6 +81,6 @@ typedef struct cdp_waiter {
 void cdp_wait_pause(cdp_waiter *waiter);
 
 /* SIGTERM, SIGINT and SIGUSR1 ask for a stop; a second SIGINT, or SIGUSR2, leaves at once with 75. SIGPIPE
- * and SIGXFSZ are ignored: the write says what is wrong. */
+ * is ignored: the write says what is wrong. */
 cdp_status cdp_stop_install(void);
 bool cdp_stop_wanted(void);

@@ -1,5 +1,7 @@
 /* cdpipe: argv -> options -> world -> job -> exit code. Statuses become lines and exit codes here. */
+#include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -208,7 +210,11 @@ static int print_and_end(const cdp_options *options) {
         cdp_options_print_man(stdout);
     else
         cdp_options_print_help(stdout, options->help_for);
-    return fflush(stdout) == 0 ? CDP_OK : CDP_IO;
+    if (fflush(stdout) == 0)
+        return CDP_OK;
+    cdp_fail(CDP_IO, "writing to standard output: %s", strerror(errno));
+    print_error();
+    return CDP_IO;
 }
 
 /* Commands that need no world. Under mpirun or srun rank 0 alone speaks. */
@@ -246,6 +252,7 @@ static void ask_for_queues(void) {
 int main(int argc, char **argv) {
     cdp_options options;
     hold_standard_streams();
+    signal(SIGXFSZ, SIG_IGN); /* a file at its limit (ulimit -f): the write says so, by EFBIG */
     ask_for_queues();
     cdp_terminal_take();
     const cdp_status parsed = cdp_options_parse(&options, argc, argv);
