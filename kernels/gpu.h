@@ -8,7 +8,7 @@
 typedef struct cdp_gpu {
     int index;        /* in the visible list */
     char name[64];    /* "NVIDIA H100 80GB HBM3" */
-    char uuid[48];    /* "GPU-...", also of a MIG instance */
+    char uuid[48];    /* "GPU-...", "MIG-..." */
     char bus[16];     /* "0000:3b:00.0" */
     int major, minor; /* compute capability */
     int n_sms;        /* multiprocessors */

@@ -3,6 +3,8 @@
 
 #include "kernels/cuda/error.h"
 
+#include <cuda.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -30,9 +32,18 @@ void cdp_gpu_count(int *n_out, char *why, size_t why_size) {
 }
 
 /* The 16 bytes in the words of nvidia-smi. */
-static void uuid_text(char *out, size_t out_size, const unsigned char *b) {
-    snprintf(out, out_size, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0],
-             b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+static void uuid_text(char *out, size_t out_size, const char *kind, const unsigned char *b) {
+    snprintf(out, out_size, "%s-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", kind,
+             b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14],
+             b[15]);
+}
+
+/* A MIG instance ("NVIDIA A100-SXM4-40GB MIG 1g.5gb") has a UUID of its own, which CUDA_VISIBLE_DEVICES takes
+ * with MIG- before it. The second version of the driver's call is the one that promises to tell it. */
+static bool ask_instance(CUuuid *out, const char *name, int index) {
+    CUdevice device;
+    return strstr(name, " MIG ") != NULL && cuDeviceGet(&device, index) == CUDA_SUCCESS &&
+           cuDeviceGetUuid_v2(out, device) == CUDA_SUCCESS;
 }
 
 cdp_status cdp_gpu_read(cdp_gpu *out, int index) {
@@ -41,7 +52,10 @@ cdp_status cdp_gpu_read(cdp_gpu *out, int index) {
     CDP_TRY(cdp_from_cuda(cudaGetDeviceProperties(&p, index), "properties of a GPU"));
     CDP_TRY(cdp_from_cuda(cudaDeviceGetPCIBusId(out->bus, sizeof out->bus, index), "bus id of a GPU"));
     cdp_escape(out->name, sizeof out->name, p.name, strnlen(p.name, sizeof p.name));
-    uuid_text(out->uuid, sizeof out->uuid, (const unsigned char *)p.uuid.bytes);
+    CUuuid instance;
+    const bool is_mig = ask_instance(&instance, out->name, index);
+    uuid_text(out->uuid, sizeof out->uuid, is_mig ? "MIG" : "GPU",
+              (const unsigned char *)(is_mig ? instance.bytes : p.uuid.bytes));
     out->major = p.major;
     out->minor = p.minor;
     out->n_sms = p.multiProcessorCount;

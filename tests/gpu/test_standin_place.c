@@ -14,6 +14,7 @@
 #define STANDIN CDPIPE_TEST_BIN_DIR "/../standin/cdpipe"
 #define MODEL "tests/golden/models/llama"
 #define UUID(number) "GPU-5354414e-4449-4e00-0000-00000000000" #number
+#define MIG(number) "MIG-5354414e-4449-4e00-0000-00000000000" #number
 
 static test_run *make_run(int np, const char *gpus, const char *visible) {
     char line[256];
@@ -83,7 +84,7 @@ static void gpus_are_given_by_rule(void **state) {
          69,
          "entry GPU-5354 does not exist"}, /* it means both */
         {1, "1G", "GPU-5354", {NULL}, 0, "GPU 0 stand-in GPU"},
-        {1, "2G:mig,2G:mig", "MIG-5354414e-4449-4e00-0000-000000000001", {NULL}, 0, "GPU 0 stand-in GPU"},
+        {1, "2G:mig,2G:mig", MIG(1), {NULL}, 0, "GPU 0 stand-in GPU"},
         {1, "2G:mig,2G:mig", NULL, {"--device", "cuda:1"}, 69, "GPU 1 is not there: 1 GPU is visible"},
         {2, "1G,2G", UUID(1) "," UUID(0), {"--device-map", "2,3"}, 0, "GPU 1 stand-in GPU"},
         {1,
@@ -133,6 +134,26 @@ static void tasks_with_a_gpu_each_are_told_apart_by_uuid(void **state) {
     test_run_add(run, "sh", "-c",
                  "CUDA_VISIBLE_DEVICES=$OMPI_COMM_WORLD_RANK exec " STANDIN " --model " MODEL
                  " --prompt-ids 5,6 --max-new-tokens 2 --device-map 2,3",
+                 NULL);
+    expect(run, 0, "road nccl");
+    test_run_close(run);
+}
+
+/* The name that is shown is one that CUDA_VISIBLE_DEVICES takes back; two instances of one GPU are two. */
+static void mig_instances_have_names_of_their_own(void **state) {
+    (void)state;
+    test_run *run = make_run(1, "2G:mig,2G:mig", NULL);
+    test_run_add(run, "devices", NULL);
+    test_run_go(run);
+    if (run->exit_code != 0 || strstr(run->out, MIG(0)) == NULL)
+        fail_msg("exit code %d, no " MIG(0) " in %s", run->exit_code, run->out);
+    test_run_close(run);
+    run = test_run_open(60.0);
+    test_run_env(run, "STANDIN_GPUS=2G:mig,2G:mig");
+    test_run_mpirun(run, 2);
+    test_run_add(run, "sh", "-c",
+                 "CUDA_VISIBLE_DEVICES=MIG-5354414e-4449-4e00-0000-00000000000$OMPI_COMM_WORLD_RANK "
+                 "exec " STANDIN " --model " MODEL " --prompt-ids 5,6 --max-new-tokens 2 --device-map 2,3",
                  NULL);
     expect(run, 0, "road nccl");
     test_run_close(run);
@@ -318,6 +339,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gpus_are_given_by_rule),
         cmocka_unit_test(tasks_with_a_gpu_each_are_told_apart_by_uuid),
+        cmocka_unit_test(mig_instances_have_names_of_their_own),
         cmocka_unit_test(num_gpus_starts_a_process_on_each),
         cmocka_unit_test(the_slab_is_the_plan),
         cmocka_unit_test(plan_of_gpus_one_has_is_plan_of_their_memory),

@@ -1,8 +1,9 @@
-/* tests/standin/cudart.cpp - the calls of the CUDA runtime that cdpipe makes, answered by the stand-in: here
- * those about devices and errors; cudart_memory.cpp, cudart_stream.cpp and launch.cpp have the others.
+/* tests/standin/cudart.cpp - the calls of CUDA that cdpipe makes, answered by the stand-in: here those
+ * about devices and errors; cudart_memory.cpp, cudart_stream.cpp and launch.cpp have the others.
  *
  * Codes are those the real runtime gives. A call that is not here does not link: add it with its checks.
  */
+#include <cuda.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,16 @@ cudaError_t standin_after_sync(void) {
     if (standin_fault_due("sync", "sticky"))
         standin_make_sticky(cudaErrorECCUncorrectable);
     return standin_note(standin_sticky());
+}
+
+/* What the runtime tells of a MIG instance is not said anywhere: it may be the UUID of the GPU it is part of.
+ */
+enum { OF_NO_INSTANCE = 0xff };
+
+static void make_uuid(CUuuid *out, int number) {
+    const unsigned char uuid[16] = {0x53, 0x54, 0x41, 0x4e, 0x44, 0x49, 0x4e, 0,
+                                    0,    0,    0,    0,    0,    0,    0,    (unsigned char)number};
+    memcpy(out->bytes, uuid, sizeof uuid);
 }
 
 extern "C" {
@@ -82,10 +93,9 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device) {
         return standin_note(cudaErrorInvalidDevice);
     *p = cudaDeviceProp{};
     const int number = standin_gpu_number(device);
-    snprintf(p->name, sizeof p->name, "stand-in GPU");
-    const unsigned char uuid[16] = {0x53, 0x54, 0x41, 0x4e, 0x44, 0x49, 0x4e, 0,
-                                    0,    0,    0,    0,    0,    0,    0,    (unsigned char)number};
-    memcpy(p->uuid.bytes, uuid, sizeof uuid);
+    const bool is_mig = standin_gpu_at(device)->is_mig;
+    snprintf(p->name, sizeof p->name, "stand-in GPU%s", is_mig ? " MIG 1g.2gb" : "");
+    make_uuid(&p->uuid, is_mig ? OF_NO_INSTANCE : number);
     p->totalGlobalMem = standin_gpu_at(device)->total;
     p->sharedMemPerBlock = STANDIN_STATIC_SHARED;
     p->sharedMemPerBlockOptin = STANDIN_OPTIN_SHARED;
@@ -104,6 +114,20 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device) {
     p->concurrentKernels = 1;
     p->unifiedAddressing = 1;
     return cudaSuccess;
+}
+
+CUresult cuDeviceGet(CUdevice *out, int ordinal) {
+    if (standin_n_gpus() < 0)
+        return CUDA_ERROR_NOT_INITIALIZED;
+    *out = ordinal;
+    return ordinal >= 0 && ordinal < standin_n_gpus() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
+}
+
+CUresult cuDeviceGetUuid_v2(CUuuid *out, CUdevice device) {
+    if (device < 0 || device >= standin_n_gpus())
+        return CUDA_ERROR_INVALID_DEVICE;
+    make_uuid(out, standin_gpu_number(device));
+    return CUDA_SUCCESS;
 }
 
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device) {
