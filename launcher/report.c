@@ -1,6 +1,5 @@
 #include "launcher/report.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +7,7 @@
 
 #include "kernels/log.h"
 #include "launcher/advice.h"
+#include "launcher/streams.h"
 #include "launcher/visible.h"
 
 void cdp_report_start(const cdp_run *run) {
@@ -164,6 +164,6 @@ cdp_status cdp_report_print_json(const cdp_run *run, const char *ranks) {
     print_ranks(run, ranks);
     print_advice(run);
     if (printf("}\n") < 0 || fflush(stdout) != 0)
-        return cdp_fail(CDP_IO, "writing the result: %s", strerror(errno));
+        return cdp_stream_failed("the result");
     return CDP_OK;
 }

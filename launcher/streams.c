@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "comm/watchdog.h"
@@ -34,11 +35,22 @@ cdp_status cdp_stream_await_reader(int fd) {
     return CDP_OK;
 }
 
+static cdp_status ended; /* what ended a wait for the reader of stdout */
+
 /* False when the wait has to end; errno says why. */
 static bool wait_for_reader(void) {
     const cdp_status st = kept != NULL ? cdp_stream_await_reader(STDOUT_FILENO) : CDP_OK;
+    if (st != CDP_OK)
+        ended = st;
     errno = st == CDP_STOPPED ? EINTR : EIO;
     return st == CDP_OK;
+}
+
+cdp_status cdp_stream_failed(const char *what) {
+    const int error = errno != 0 ? errno : EIO;
+    if (ended == CDP_STOPPED)
+        return cdp_fail(ended, "stopped by a signal while nobody read %s", what);
+    return ended != CDP_OK ? ended : cdp_fail(CDP_IO, "writing %s: %s", what, strerror(error));
 }
 
 /* Where a pipe can be written to at all it takes PIPE_BUF bytes at once. */

@@ -20,3 +20,7 @@ cdp_status cdp_stream_await_reader(int fd);
  * for a stop ends such a wait, and the write fails with EINTR. NULL: writes block again, as they must once
  * the world is left. Main thread. */
 void cdp_stream_keep_stdout(cdp_world *world);
+
+/* A write of `what` to stdout has failed. CDP_STOPPED where a stop came before the reader, what the world
+ * said where that ended the wait, else CDP_IO with errno in words. Main thread. */
+cdp_status cdp_stream_failed(const char *what);

@@ -1,10 +1,10 @@
 #include "launcher/completion/answer.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kernels/fault.h"
+#include "launcher/streams.h"
 
 void cdp_answer_start(cdp_answer *out, const cdp_tokenizer *tokenizer, FILE *to, const char *const *stops,
                       int n_stops) {
@@ -37,9 +37,8 @@ static cdp_status print_to(cdp_answer *answer, size_t end) {
         return CDP_OK;
     const size_t n = end - answer->n_printed;
     CDP_TRY(cdp_fault_pass("write"));
-    errno = 0;
     if (fwrite(answer->text + answer->n_printed, 1, n, answer->to) != n || fflush(answer->to) != 0)
-        return cdp_fail(CDP_IO, "writing the text: %s", strerror(errno != 0 ? errno : EIO));
+        return cdp_stream_failed("the text");
     answer->n_printed = end;
     return CDP_OK;
 }
@@ -104,7 +103,7 @@ cdp_status cdp_answer_end(cdp_answer *answer) {
     if (st == CDP_OK)
         st = print_to(answer, answer->n_text);
     if (st == CDP_OK && answer->to != NULL && (fputc('\n', answer->to) == EOF || fflush(answer->to) != 0))
-        st = cdp_fail(CDP_IO, "writing the text: %s", strerror(errno));
+        st = cdp_stream_failed("the text");
     return st;
 }
 

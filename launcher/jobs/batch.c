@@ -153,8 +153,9 @@ cdp_status cdp_job_batch(cdp_run *run, cdp_options *options, cdp_world *world) {
     cdp_status_file_enter(&batch.status, "starting");
     cdp_status st = judge_return(&batch, run, world, cdp_run_job(run, options, world, &spec));
     const bool has_run = run->rank == 0 && run->reports != NULL && !run->is_alone;
-    if (has_run && options->json && (st == CDP_OK || st == CDP_STOPPED) && print_json(run, &batch) != CDP_OK)
-        st = CDP_IO;
+    const bool prints = has_run && options->json && (st == CDP_OK || st == CDP_STOPPED);
+    const cdp_status printed = prints ? print_json(run, &batch) : CDP_OK;
+    st = printed != CDP_OK ? printed : st;
     if (has_run)
         cdp_report_stages(run);
     cdp_status_file_end(&batch.status, st, st != CDP_OK ? cdp_error_message() : "");

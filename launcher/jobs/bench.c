@@ -7,7 +7,6 @@
  * (tests/bench/peers makes the same ones), alike for every sequence; a generated token is a function of its
  * position.
  */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 #include "launcher/jobs/bench.h"
 #include "launcher/jobs/jobs.h"
 #include "launcher/report.h"
+#include "launcher/streams.h"
 
 enum { MAX_BATCH = 4096, MAX_TOKENS = 1 << 20 };
 
@@ -237,7 +237,7 @@ cdp_status cdp_job_bench(cdp_run *run, cdp_options *options, cdp_world *world) {
         if (st == CDP_OK && options->save_costs != NULL)
             st = save_costs(run, &job);
         if (st == CDP_OK && fflush(stdout) != 0)
-            st = cdp_fail(CDP_IO, "writing the result: %s", strerror(errno));
+            st = cdp_stream_failed("the result");
     }
     free(job.rates);
     free(job.prompt);

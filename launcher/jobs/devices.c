@@ -7,6 +7,7 @@
 #include "launcher/jobs/devices.h"
 #include "launcher/jobs/jobs.h"
 #include "launcher/place.h"
+#include "launcher/streams.h"
 #include "launcher/visible.h"
 #include "planner/json.h"
 
@@ -165,6 +166,6 @@ cdp_status cdp_job_devices(cdp_options *options, cdp_world *world) {
     if (speaks && options->json)
         printf("}\n");
     if (fflush(stdout) != 0 && st == CDP_OK)
-        st = cdp_fail(CDP_IO, "writing the result failed");
+        st = cdp_stream_failed("the result");
     return st;
 }

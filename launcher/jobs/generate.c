@@ -154,8 +154,8 @@ cdp_status cdp_job_generate(cdp_run *run, cdp_options *options, cdp_world *world
     cdp_status st = cdp_run_job(run, options, world, &spec);
     const bool has_run = run->rank == 0 && run->reports != NULL; /* else it was stopped before it began */
     if (has_run && (st == CDP_OK || st == CDP_STOPPED)) {
-        if (options->json && print_json(run, &job) != CDP_OK)
-            st = CDP_IO;
+        const cdp_status printed = options->json ? print_json(run, &job) : CDP_OK;
+        st = printed != CDP_OK ? printed : st;
         cdp_layers_say_summary(&job.completion);
         cdp_report_end(run, &job.figures);
     }

@@ -1,5 +1,4 @@
 /* The lens on a terminal, as JSON, as a page. */
-#include <errno.h>
 #include <math.h>
 #include <string.h>
 
@@ -7,6 +6,7 @@
 #include "launcher/completion/layers.h"
 #include "launcher/jobs/lens.h"
 #include "launcher/sample/entropy.h"
+#include "launcher/streams.h"
 #include "planner/json.h"
 #include "planner/new_file.h"
 
@@ -97,7 +97,7 @@ cdp_status cdp_lens_print(const cdp_lens *lens, FILE *to, int columns, bool has_
           "last "
           "layer's\n",
           to);
-    return fflush(to) == 0 ? CDP_OK : cdp_fail(CDP_IO, "writing the table: %s", strerror(errno));
+    return fflush(to) == 0 ? CDP_OK : cdp_stream_failed("the table");
 }
 
 /* JSON --------------------------------------------------------------------------------------------------- */

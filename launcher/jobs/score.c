@@ -13,6 +13,7 @@
 #include "launcher/sample/layers.h"
 #include "launcher/sample/logits_hash.h"
 #include "launcher/sample/sampler.h"
+#include "launcher/streams.h"
 #include "planner/json.h"
 #include "planner/new_file.h"
 
@@ -234,7 +235,7 @@ cdp_status cdp_job_score(cdp_run *run, cdp_options *options, cdp_world *world) {
         else
             print_table(run, &job);
         if (st == CDP_OK && fflush(stdout) != 0)
-            st = cdp_fail(CDP_IO, "writing the result: %s", strerror(errno));
+            st = cdp_stream_failed("the result");
         cdp_report_end(run, &job.figures);
     }
     cdp_new_file_close(&job.logits);

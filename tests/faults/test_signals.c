@@ -89,6 +89,45 @@ static void test_usr1_to_mpirun(void **state) {
     check_stopped(start_slow(2, false), SIGUSR1, "mpirun");
 }
 
+/* A pipe is full and nobody reads it: whatever was to be written there, the stop is what ended the run. */
+static void test_while_nobody_reads(void **state) {
+    (void)state;
+    static const char *const writers[] = {
+        "generate --ignore-eos --max-new-tokens 9 >$TMPDIR/full",
+        "generate --ignore-eos --max-new-tokens 9 --json >$TMPDIR/full",
+        "score >$TMPDIR/full",
+        "score --json >$TMPDIR/full",
+        "lens >$TMPDIR/full",
+        "lens --json >$TMPDIR/full",
+        "bench --pp 2 --tg 2 --batch 1 --repeat 1 >$TMPDIR/full",
+        "batch --input $TMPDIR/in --output $TMPDIR/out --json >$TMPDIR/full",
+        "batch --input $TMPDIR/in --output $TMPDIR/full",
+    };
+    enum { N_WRITERS = sizeof writers / sizeof writers[0] };
+    test_run *runs[N_WRITERS];
+    for (int i = 0; i < N_WRITERS; i++) {
+        char line[1024];
+        const bool has_prompt = strncmp(writers[i], "b", 1) != 0;
+        snprintf(line, sizeof line,
+                 "mkfifo $TMPDIR/full; { exec sleep 60; } <$TMPDIR/full >/dev/null 2>&1 & "
+                 "head -c 65536 /dev/zero >$TMPDIR/full; echo '{\"prompt\": \"ROMEO:\"}' >$TMPDIR/in; "
+                 "exec " CDPIPE_BIN " %s --model %s --device cpu --threads 1%s",
+                 writers[i], test_path("examples/shakespeare"), has_prompt ? " --prompt ROMEO:" : "");
+        runs[i] = test_run_open(60.0);
+        test_run_add(runs[i], "sh", "-c", line, NULL);
+        test_run_start(runs[i]);
+    }
+    sleep(6); /* all stand at the pipe by now; one that does not is stopped as ever */
+    for (int i = 0; i < N_WRITERS; i++)
+        assert_int_equal(kill(runs[i]->pid, SIGTERM), 0);
+    test_run_wait_all(runs, N_WRITERS);
+    for (int i = 0; i < N_WRITERS; i++) {
+        if (runs[i]->exit_code != 75 || strstr(runs[i]->err, "stopped by a signal") == NULL)
+            fail_msg("%s: exit code %d, expected 75\n%s", writers[i], runs[i]->exit_code, runs[i]->err);
+        test_run_close(runs[i]);
+    }
+}
+
 static void test_mpirun_dies(void **state) {
     (void)state;
     static const int signals[] = {SIGKILL, SIGTERM, SIGHUP, SIGINT};
@@ -106,9 +145,9 @@ static void test_mpirun_dies(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_process),      cmocka_unit_test(test_started_by_itself),
-        cmocka_unit_test(test_second_interrupt), cmocka_unit_test(test_usr1_to_mpirun),
-        cmocka_unit_test(test_mpirun_dies),
+        cmocka_unit_test(test_one_process),        cmocka_unit_test(test_started_by_itself),
+        cmocka_unit_test(test_second_interrupt),   cmocka_unit_test(test_usr1_to_mpirun),
+        cmocka_unit_test(test_while_nobody_reads), cmocka_unit_test(test_mpirun_dies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
