@@ -14,6 +14,12 @@ bool cdp_log_speaks(void) {
     return is_speaking;
 }
 
+static bool (*ready)(void); /* kernels/ cannot know what there is to look after meanwhile */
+
+void cdp_log_set_ready(bool (*is_ready)(void)) {
+    ready = is_ready;
+}
+
 void cdp_note(const char *format, ...) {
     if (!is_speaking)
         return;
@@ -24,6 +30,8 @@ void cdp_note(const char *format, ...) {
     va_end(args);
     size_t n = strlen(line);
     line[n++] = '\n';
+    if (ready != NULL && !ready())
+        return;
     if (write(STDERR_FILENO, line, n) < 0)
         return; /* a note that nobody can read is no reason to stop */
 }

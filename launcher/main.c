@@ -172,8 +172,8 @@ static int world_main(cdp_options *options, cdp_status parsed, int argc, char **
     const int rank = cdp_world_rank(world);
     bool is_alone = false;
     char self[192] = "";
-    st = begin(options, world, parsed, argc, argv);
     cdp_stream_keep_stdout(world);
+    st = begin(options, world, parsed, argc, argv);
     if (st == CDP_OK)
         st = run_job(options, world, &is_alone, self, sizeof self);
     if (is_alone) { /* nobody else knows: no MPI call may follow */

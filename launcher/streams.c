@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "comm/watchdog.h"
+#include "kernels/log.h"
 
 enum { POLL_MS = 20 };
 
@@ -67,10 +68,16 @@ static ssize_t write_pieces(void *of, const char *bytes, size_t n) {
     return (ssize_t)at;
 }
 
+/* MPI is the main thread's; another waits in its write. */
+static bool is_note_taken(void) {
+    return gettid() != getpid() || cdp_stream_await_reader(STDERR_FILENO) == CDP_OK;
+}
+
 /* glibc's stdout is a variable: printf and all others follow. */
 void cdp_stream_keep_stdout(cdp_world *world) {
     static FILE *pieces;
     kept = world;
+    cdp_log_set_ready(world != NULL ? is_note_taken : NULL);
     if (pieces != NULL || world == NULL)
         return;
     pieces = fopencookie(NULL, "w", (cookie_io_functions_t){.write = write_pieces});

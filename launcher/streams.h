@@ -16,9 +16,9 @@ cdp_status cdp_stream_await(int fd, cdp_status (*idle)(void *of), void *of);
  * thread. */
 cdp_status cdp_stream_await_reader(int fd);
 
-/* From here on whoever writes to stdout keeps the world's beats going while nobody reads; a signal that asks
- * for a stop ends such a wait, and the write fails with EINTR. NULL: writes block again, as they must once
- * the world is left. Main thread. */
+/* From here on whoever writes to stdout, or a note, keeps the world's beats going while nobody reads; a
+ * signal that asks for a stop ends such a wait: the write fails with EINTR, the note is left out. NULL:
+ * writes block again, as they must once the world is left. Main thread. */
 void cdp_stream_keep_stdout(cdp_world *world);
 
 /* A write of `what` to stdout has failed. CDP_STOPPED where a stop came before the reader, what the world

@@ -16,9 +16,8 @@
 #include "tests/support/spawn.h"
 
 #define PROGRAM CDPIPE_BIN " "
-#define OPTIONS                                                                                              \
-    " --np $NP --model examples/shakespeare --device cpu --threads 1 --step-timeout 1 "                      \
-    "--quiet"
+#define NOISY " --np $NP --model examples/shakespeare --device cpu --threads 1 --step-timeout 1"
+#define OPTIONS NOISY " --quiet"
 #define LATE "sleep 3; "
 #define LINE "echo '{\"id\": \"a\", \"prompt\": \"ROMEO:\", \"max_new_tokens\": 3}'"
 
@@ -78,8 +77,12 @@ static void test_late_reader(void **state) {
         "{ head -c 65536 /dev/zero; " PROGRAM
         "generate --prompt ROMEO: --max-new-tokens 3 --temperature 0" OPTIONS
         " || echo failed >&2; } | { " LATE "tr -d '\\0'; echo from here on; }",
+        /* notes, too: `2>&1 | less` */
+        "{ head -c 65536 /dev/zero; " PROGRAM
+        "generate --verbose --prompt ROMEO: --max-new-tokens 3 --temperature 0" NOISY
+        " 2>&1 || echo failed >&2; } | { " LATE "tr -d '\\0'; echo from here on; }",
     };
-    check_all(commands, 2, 2, "from here on");
+    check_all(commands, 3, 2, "from here on");
 }
 
 /* A pipe as the output of a batch job: its reader comes later than a lock is waited for; or it comes at once,
