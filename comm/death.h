@@ -1,6 +1,6 @@
 /* comm/death.h - what the kernel tells of the end of another process of this host.
  *
- * Its parent, the launcher, is told how it ended, and says so or not (`mpirun -q` does not). A peer has to
+ * Its parent, the launcher, is told how it ended, and says so or not (a quiet mpirun does not). A peer has to
  * look: at the dead process while nobody has reaped it, at its pidfd from Linux 6.15 on after that.
  */
 #pragma once

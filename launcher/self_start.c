@@ -26,10 +26,11 @@ bool cdp_self_start_wanted(const cdp_options *options) {
     return options->np > 1 && !cdp_world_has_launcher();
 }
 
-/* One node, shared memory, no binding; more ranks than cores are fine, because no rank of ours spins. */
+/* One node, shared memory, no binding; more ranks than cores are fine, because no rank of ours spins. Quiet
+ * in the words that Open MPI 5 takes, too: it refuses -q. */
 static const char *const mpirun_line[] = {
-    "mpirun", "-q",  "--oversubscribe", "--bind-to", "none",      "--mca",
-    "pml",    "ob1", "--mca",           "btl",       "self,vader"};
+    "mpirun", "--oversubscribe", "--bind-to", "none",      "--mca", "orte_execute_quiet", "1", "--mca", "pml",
+    "ob1",    "--mca",           "btl",       "self,vader"};
 
 /* A shell's <(...) is a descriptor of this process, and mpirun passes on none but standard input. */
 static size_t add_descriptor(const char **line, const char *option, const char *path) {

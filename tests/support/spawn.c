@@ -123,19 +123,6 @@ void test_run_env(test_run *run, const char *variable) {
     run->env[run->n_env++] = copy_text(variable);
 }
 
-void test_run_mpirun(test_run *run, int np) {
-    char limit[32], ranks[32];
-    snprintf(limit, sizeof limit, "%d", (int)run->deadline_s + 5);
-    snprintf(ranks, sizeof ranks, "%d", np);
-    test_run_add(run, "mpirun", "-q", "--oversubscribe", "--bind-to", "none", "--timeout", limit, NULL);
-    test_run_add(run, "--mca", "pml", "ob1", "--mca", "btl", "self,vader", NULL);
-    test_run_add(run, "--mca", "btl_vader_backing_directory", run->temp_dir, "-np", ranks, NULL);
-    if (geteuid() == 0) {
-        test_run_env(run, "OMPI_ALLOW_RUN_AS_ROOT=1");
-        test_run_env(run, "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1");
-    }
-}
-
 /* The child's environment ------------------------------------------------------------------------------ */
 
 static size_t name_length(const char *variable) {
@@ -316,6 +303,7 @@ static void end_run(test_run *run, int status) {
         run->out = copy_text("");
     if (run->err == NULL)
         run->err = copy_text("");
+    test_run_drop_boxes(run);
     run->pid = 0;
 }
 

@@ -63,6 +63,10 @@ void test_run_env(test_run *run, const char *variable);
  * little above the deadline, and with the variables that let root do it. */
 void test_run_mpirun(test_run *run, int np);
 
+/* Take out of stderr what mpirun of Open MPI 5 says in a box of its own, which no option silences, when a
+ * rank ends with a code. Waiting does it. */
+void test_run_drop_boxes(test_run *run);
+
 /* Start it; wait for its end; both in one. Waiting kills the process group at the end in every case, and at
  * the deadline every process of the run. */
 void test_run_start(test_run *run);

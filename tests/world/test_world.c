@@ -183,7 +183,7 @@ static test_run *bound_run(const char *binding) {
     test_run *run = test_run_open(30.0);
     test_run_env(run, "OMPI_ALLOW_RUN_AS_ROOT=1");
     test_run_env(run, "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1");
-    test_run_add(run, "mpirun", "-q", "-np", "1", NULL);
+    test_run_add(run, "mpirun", "--mca", "orte_execute_quiet", "1", "-np", "1", NULL);
     if (binding != NULL)
         test_run_add(run, "--bind-to", binding, NULL);
     test_run_add(run, RANK_WORLD, "unbind", NULL);
