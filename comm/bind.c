@@ -8,16 +8,48 @@
 #include <string.h>
 #include <unistd.h>
 
-/* mpirun hands its own options on as variables: with one of these the binding is the user's choice. */
+/* With one of these the binding is the user's choice. Up to Open MPI 4 mpirun hands its own options on so. */
 static bool is_chosen(void) {
-    static const char *const names[] = {"OMPI_MCA_hwloc_base_binding_policy", "OMPI_MCA_hwloc_base_cpu_list",
-                                        "OMPI_MCA_hwloc_base_cpu_set", "OMPI_MCA_orte_rankfile",
-                                        "OMPI_MCA_rmaps_rank_file_path"};
+    static const char *const names[] = {
+        "OMPI_MCA_hwloc_base_binding_policy", "OMPI_MCA_hwloc_base_cpu_list",
+        "OMPI_MCA_hwloc_base_cpu_set",        "OMPI_MCA_orte_rankfile",
+        "OMPI_MCA_rmaps_rank_file_path",      "PRTE_MCA_hwloc_default_binding_policy"};
+    static const char *const mappings[] = {"OMPI_MCA_rmaps_base_mapping_policy",
+                                           "PRTE_MCA_rmaps_default_mapping_policy"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (getenv(names[i]) != NULL)
             return true;
-    const char *mapping = getenv("OMPI_MCA_rmaps_base_mapping_policy");
-    return mapping != NULL && strcasestr(mapping, "pe=") != NULL;
+    for (size_t i = 0; i < sizeof mappings / sizeof *mappings; i++)
+        if (getenv(mappings[i]) != NULL && strcasestr(getenv(mappings[i]), "pe=") != NULL)
+            return true;
+    return false;
+}
+
+static bool is_binding(const char *option, const char *value) {
+    static const char *const names[] = {"bind-to", "cpu-set", "cpu-list", "rankfile", "rf"};
+    const size_t n_dashes = strspn(option, "-");
+    for (size_t i = 0; i < sizeof names / sizeof *names && n_dashes > 0; i++)
+        if (strcmp(option + n_dashes, names[i]) == 0)
+            return true;
+    return (n_dashes > 0 && strcmp(option + n_dashes, "map-by") == 0 && strcasestr(value, "pe=") != NULL) ||
+           strcmp(option, "hwloc_base_binding_policy") == 0 ||
+           strcmp(option, "hwloc_default_binding_policy") == 0;
+}
+
+/* Open MPI 5 hands none of its options on: they are where the user wrote them, among the launcher's words. */
+static bool is_chosen_by_words(int pid) {
+    char path[64], words[8192];
+    snprintf(path, sizeof path, "/proc/%d/cmdline", pid);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return false;
+    const size_t n = fread(words, 1, sizeof words - 2, file); /* its own options are the first */
+    fclose(file);
+    words[n] = words[n + 1] = '\0';
+    for (const char *word = words; word < words + n; word += strlen(word) + 1)
+        if (is_binding(word, word + strlen(word) + 1))
+            return true;
+    return false;
 }
 
 /* Hardware threads of the core that holds the first processor of the mask; 1 when the system does not say. */
@@ -62,9 +94,10 @@ static bool read_process(int pid, char name[32], int *parent) {
     return true;
 }
 
-/* The launcher itself is not bound: its mask is what the user, a cgroup or taskset left to the whole run. */
+/* The launcher itself is not bound: its mask is what the user, a cgroup or taskset left to the whole run.
+ * False where the user chose; so, too, under prted, Open MPI 5's daemon on another host, which nobody told. */
 static bool launcher_mask(cpu_set_t *out) {
-    static const char *const launchers[] = {"mpirun", "mpiexec", "orterun", "orted", "prterun", "prted"};
+    static const char *const launchers[] = {"mpirun", "mpiexec", "orterun", "orted", "prterun"};
     int pid = getppid();
     for (int hop = 0; hop < 8 && pid > 1; hop++) {
         char name[32];
@@ -73,7 +106,7 @@ static bool launcher_mask(cpu_set_t *out) {
             return false;
         for (size_t i = 0; i < sizeof launchers / sizeof *launchers; i++)
             if (strcmp(name, launchers[i]) == 0)
-                return sched_getaffinity(pid, sizeof *out, out) == 0;
+                return !is_chosen_by_words(pid) && sched_getaffinity(pid, sizeof *out, out) == 0;
         pid = parent;
     }
     return false;

@@ -179,13 +179,13 @@ static void second_interrupt_leaves_at_once(void **state) {
 }
 
 /* mpirun with a default binding, whatever options make_run gives. */
-static test_run *bound_run(const char *binding) {
+static test_run *bound_run(const char *option, const char *binding) {
     test_run *run = test_run_open(30.0);
     test_run_env(run, "OMPI_ALLOW_RUN_AS_ROOT=1");
     test_run_env(run, "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1");
     test_run_add(run, "mpirun", "--mca", "orte_execute_quiet", "1", "-np", "1", NULL);
     if (binding != NULL)
-        test_run_add(run, "--bind-to", binding, NULL);
+        test_run_add(run, option, binding, NULL);
     test_run_add(run, RANK_WORLD, "unbind", NULL);
     test_run_go(run);
     expect_code(run, 0);
@@ -194,9 +194,12 @@ static test_run *bound_run(const char *binding) {
 
 static void default_binding_is_undone_a_chosen_one_is_kept(void **state) {
     (void)state;
-    test_run *chosen = bound_run("core"), *plain = bound_run(NULL), *none = bound_run("none");
+    test_run *chosen = bound_run("--bind-to", "core"), *mapped = bound_run("--map-by", "slot:PE=1");
+    test_run *plain = bound_run(NULL, NULL), *none = bound_run("--bind-to", "none");
     int undone = 0, n_bound = 0, n_now = 0, n_all = 0;
     assert_int_equal(sscanf(chosen->out, "undone %d now %d", &undone, &n_bound), 2);
+    assert_int_equal(undone, 0);
+    assert_int_equal(sscanf(mapped->out, "undone %d now %d", &undone, &n_bound), 2);
     assert_int_equal(undone, 0);
     assert_int_equal(sscanf(none->out, "undone %d now %d", &undone, &n_all), 2);
     assert_int_equal(undone, 0);
@@ -204,6 +207,7 @@ static void default_binding_is_undone_a_chosen_one_is_kept(void **state) {
     assert_int_equal(n_now, n_all);
     assert_int_equal(undone, n_bound < n_all);
     test_run_close(chosen);
+    test_run_close(mapped);
     test_run_close(plain);
     test_run_close(none);
 }
