@@ -10,8 +10,8 @@
  * queue is reached, a receive is asked for ahead of time, cdp_link_poll moves things on.
  *
  * A step in flight sits in one seat (0 .. n_seats-1) on every rank, its id modulo n_seats; a seat has at most
- * one send and one receive on the way. A fast rank cannot run away from a slow one: a send ends when the
- * receiver has taken it.
+ * one send and one receive on the way. So a fast rank cannot run away from a slow one, though a small send
+ * may end before its receiver has taken it.
  */
 #pragma once
 

@@ -12,6 +12,11 @@ enum {
     LEAVE_MS = 2000,       /* a communicator that is given up has so long to say goodbye */
 };
 
+/* The edge whose call of NCCL is still in progress. One at a time: to NCCL 2.26 the calls of one thread are
+ * one group, whatever their communicators, and a second one joins the first, on which a thread of NCCL is at
+ * work. */
+static const nccl_edge *calling;
+
 /* NCCL's codes say little (a dead peer comes as an internal error): its own sentence is what a person needs.
  */
 static cdp_status fail_edge(const nccl_edge *e, ncclResult_t code, const char *what) {
@@ -225,6 +230,7 @@ bool nccl_edge_close(nccl_edge *e) {
     const bool is_gone =
         e->comm == NULL || abort_in_time(e->comm, cdp_cuda_index(e->link->device), e->link->world);
     const bool is_free = is_gone || !e->was_used;
+    calling = calling == e ? NULL : calling;
     e->link->world->must_exit_at_once |= !is_gone;
     for (int i = 0; is_free && e->ops != NULL && i < e->link->n_seats; i++)
         if (e->ops[i].event != NULL)
@@ -249,7 +255,7 @@ static cdp_status note_issued(nccl_edge *e) {
     op->state = NCCL_OP_ISSUED;
     e->first = (e->first + 1) % e->link->n_seats;
     e->n_waiting--;
-    e->is_issuing = false;
+    calling = NULL;
     return CDP_OK;
 }
 
@@ -260,18 +266,17 @@ static cdp_status issue_first(nccl_edge *e) {
     if (after != NULL)
         CDP_TRY(cdp_cuda_keep(e->link->device, cudaStreamWaitEvent(e->stream, after, 0), "a wait"));
     e->was_used = true;
+    calling = e;
     const ncclResult_t code =
         e->is_out ? ncclSend(parcel->buffer, parcel->n_bytes, ncclUint8, /*peer=*/1, e->comm, e->stream)
                   : ncclRecv(parcel->buffer, parcel->n_bytes, ncclUint8, /*peer=*/0, e->comm, e->stream);
-    if (code == ncclInProgress) {
-        e->is_issuing = true;
+    if (code == ncclInProgress)
         return CDP_OK;
-    }
     return code == ncclSuccess ? note_issued(e) : fail_edge(e, code, e->is_out ? "ncclSend" : "ncclRecv");
 }
 
 static cdp_status issue_waiting(nccl_edge *e) {
-    while (e->n_waiting > 0 && !e->is_issuing)
+    while (e->n_waiting > 0 && calling == NULL)
         CDP_TRY(issue_first(e));
     return CDP_OK;
 }
@@ -298,7 +303,7 @@ cdp_status nccl_edge_poll(nccl_edge *e) {
         cdp_watchdog_await_death(e->link->world, e->peer); /* to NCCL a dead peer is a broken network */
         return fail_edge(e, asked != ncclSuccess ? asked : state, "an error while the ring runs");
     }
-    if (e->is_issuing && state == ncclSuccess)
+    if (calling == e && state == ncclSuccess)
         CDP_TRY(note_issued(e));
     CDP_TRY(issue_waiting(e));
     for (int seat = 0; seat < e->link->n_seats; seat++) {

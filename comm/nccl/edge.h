@@ -32,7 +32,6 @@ typedef struct nccl_edge {
     nccl_op *ops; /* (n_seats) */
     int *order;   /* (n_seats) seats whose operations wait to be issued, from first on, n_waiting of them */
     int first, n_waiting;
-    bool is_issuing; /* the first of them has been handed to NCCL, which has not put it on the stream yet */
 } nccl_edge;
 
 /* Make the communicator with the rank at the other end, which does the same, and pass the first message,

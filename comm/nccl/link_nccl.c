@@ -10,8 +10,8 @@
  * ordering them by events, nothing waits for the host. NCCL runs without blocking: every call may say "in
  * progress", and its end is asked for in poll. NCCL knows no time limit, so all waits here have one.
  *
- * From 2.27 on NCCL starts a thread for every call of a communicator that does not block, which costs a
- * message some ten microseconds. One that blocks would save them, but the call that makes it gives no handle
+ * Newer NCCL starts a thread for every call of a communicator that does not block, which costs a message some
+ * ten microseconds. One that blocks would save them, but the call that makes it gives no handle
  * before the peer has come: where that one is absent, nothing could be aborted on the way to the next road.
  *
  * A communicator that failed is given up, not ended in good order: ending it may wait for the peer for ever.
@@ -85,13 +85,15 @@ static cdp_status meet(cdp_world *world) {
     return CDP_OK;
 }
 
-/* Kernels of several communicators begin in the order of the calls. Before CUDA 12.3 NCCL would let each
- * end before the next begins: a receive that is posted ahead of its own rank's send would hold that back
- * for ever. */
-static void set_launch_order(void) {
-    const cdp_cuda_versions cuda = cdp_cuda_versions_of();
-    if (cuda.driver >= 12030 && cuda.runtime >= 12030)
-        set_if_unset("NCCL_LAUNCH_ORDER_IMPLICIT", "1");
+/* NCCL can have the kernels of all communicators begin in the order of the calls, or end in it before CUDA
+ * 12.3. Then a send waits for the receive that was called before it to begin, which waits for the one before
+ * it on its stream to end, and with three steps on the way the ring waits for itself. No order is needed:
+ * there is always room for the blocks of two communicators. Said, because a file of NCCL's may ask for it. */
+static void forbid_launch_order(void) {
+    const char *set = getenv("NCCL_LAUNCH_ORDER_IMPLICIT");
+    if (set != NULL && strcmp(set, "0") != 0)
+        cdp_note("NCCL_LAUNCH_ORDER_IMPLICIT=%s would have the ring wait for itself: it is 0 now", set);
+    setenv("NCCL_LAUNCH_ORDER_IMPLICIT", "0", 1);
 }
 
 /* Before NCCL's first call, which reads it. NCCL's own output would go to stdout, which is for text. */
@@ -100,7 +102,7 @@ static cdp_status set_environment(nccl_road *road, const cdp_world *world) {
         return cdp_fail(CDP_USAGE,
                         "NCCL_COMM_ID is set, but cdpipe makes its ids itself, one an edge: unset it");
     set_if_unset("NCCL_RAS_ENABLE", "0");
-    set_launch_order();
+    forbid_launch_order();
     if (getenv("NCCL_DEBUG") == NULL && getenv("NCCL_DEBUG_FILE") == NULL) {
         const char *folder = getenv("TMPDIR");
         snprintf(road->log_path, sizeof road->log_path, "%s/cdpipe-nccl-%d-%ld.log",

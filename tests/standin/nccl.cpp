@@ -4,8 +4,8 @@
  *     receiver              connect                              ---> into device memory
  *
  * A communicator has two ranks and one Unix socket with a name that no folder holds. Like the real one it
- * never blocks: making it, and the first operation, stay in progress for a while, and operations end in the
- * order of their stream. A peer that is gone is an error of the communicator, while the operation itself goes
+ * never blocks: making it, and every operation, stay in progress for a while, and operations end in the order
+ * of their stream. A peer that is gone is an error of the communicator, while the operation itself goes
  * on waiting, as a kernel would.
  *
  * Faults (standin.h), counted in messages of this process:
@@ -38,9 +38,8 @@
 
 namespace {
 
-enum {
-    IN_PROGRESS_TURNS = 3
-}; /* times a caller hears "in progress" before the first operation is on its stream */
+/* Times a caller hears "in progress" before an operation is on its stream: the first one, later ones. */
+enum { CONNECT_TURNS = 3, CALL_TURNS = 1 };
 
 /* What an id holds: who listens, under which name. */
 struct id_content {
@@ -77,7 +76,7 @@ struct channel {
     }
 };
 
-/* A send or receive on its way. In serial order (below) a number, else 0. */
+/* A send or receive on its way. In launch order (below) a number, else 0. */
 struct transfer {
     uint64_t turn = 0;
     std::shared_ptr<channel> with;
@@ -91,22 +90,37 @@ struct transfer {
 
 struct ncclComm {
     std::shared_ptr<channel> with;
-    int turns_left = IN_PROGRESS_TURNS; /* of the first operation */
-    transfer *first = nullptr;          /* not on its stream yet */
-    cudaStream_t first_stream = nullptr;
+    bool is_connected = false;
+    int turns_left = 0;
+    transfer *called = nullptr; /* not on its stream yet */
+    cudaStream_t stream = nullptr;
 };
 
 namespace {
 
-/* NCCL_LAUNCH_ORDER_IMPLICIT where CUDA is too old for it: an operation of any communicator begins when
- * the one before it has ended. */
-bool is_serial() {
+/* NCCL_LAUNCH_ORDER_IMPLICIT: an operation of any communicator begins when the one called before it has
+ * begun; where CUDA is too old for that, when it has ended. */
+bool is_in_order() {
     const char *const asked = getenv("NCCL_LAUNCH_ORDER_IMPLICIT");
-    int driver = 0;
-    return asked != nullptr && atoi(asked) == 1 && cudaDriverGetVersion(&driver) == cudaSuccess &&
-           driver < 12030;
+    return asked != nullptr && atoi(asked) == 1;
 }
-std::atomic<uint64_t> last_turn, turns_over;
+bool is_serial() {
+    int driver = 0;
+    return cudaDriverGetVersion(&driver) == cudaSuccess && driver < 12030;
+}
+std::atomic<uint64_t> last_turn, turns_begun, turns_over;
+
+/* On the worker thread, when the operation is at the head of its stream. */
+bool may_begin(const transfer *t) {
+    if (t->turn == 0 || t->turn <= turns_begun)
+        return true;
+    if (t->turn > (is_serial() ? turns_over : turns_begun) + 1)
+        return false;
+    turns_begun = t->turn;
+    return true;
+}
+
+std::atomic<int> n_called; /* operations in progress: to NCCL 2.26 those of one thread are one group */
 
 /* STANDIN_NCCL_VERSION=none: what comm/late answers on a machine without NCCL. */
 bool is_missing() {
@@ -186,7 +200,7 @@ standin_progress run_transfer(void *argument) {
     transfer *const t = static_cast<transfer *>(argument);
     if (t->with->is_aborted)
         return STANDIN_DONE;
-    if (t->is_lost || t->turn > turns_over + 1 || t->with->fd < 0 || move_length(t) != STANDIN_DONE)
+    if (!may_begin(t) || t->is_lost || t->with->fd < 0 || move_length(t) != STANDIN_DONE)
         return STANDIN_NOT_YET;
     while (t->n_moved < t->n_bytes) {
         const ssize_t done = move_piece(t);
@@ -232,11 +246,11 @@ ncclResult_t begin(ncclComm_t comm, void *memory, size_t n, bool is_send, cudaSt
     if (standin_priority(stream) >= 0)
         standin_report(
             "NCCL: a stream of no priority, whose kernels wait behind every grid that fills the GPU");
-    if (comm->first != nullptr) {
-        standin_report("NCCL: an operation while the one before is in progress");
+    if (n_called > 0) {
+        standin_report("NCCL: a call while another one is in progress");
         return ncclInvalidUsage;
     }
-    if (comm->turns_left > 0 && standin_receives > 0) {
+    if (!comm->is_connected && standin_receives > 0) {
         standin_report("NCCL: a first message connects, while another edge's receive waits");
         return ncclInvalidUsage;
     }
@@ -247,13 +261,14 @@ ncclResult_t begin(ncclComm_t comm, void *memory, size_t n, bool is_send, cudaSt
     t->n_bytes = n;
     t->length = is_send ? n : 0;
     t->is_send = is_send;
-    t->turn = is_serial() ? ++last_turn : 0;
+    t->turn = is_in_order() ? ++last_turn : 0;
     if (is_send)
         break_as_asked(t);
-    if (comm->turns_left == 0)
-        return enqueue(t, stream);
-    comm->first = t;
-    comm->first_stream = stream;
+    comm->turns_left = comm->is_connected ? CALL_TURNS : CONNECT_TURNS;
+    comm->is_connected = true;
+    comm->called = t;
+    comm->stream = stream;
+    n_called++;
     return ncclInProgress;
 }
 
@@ -325,17 +340,18 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int n_ranks, ncclUniqueId i
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *state) {
     channel *const c = comm->with.get();
     look_for_peer(c);
-    if (comm->first != nullptr && --comm->turns_left == 0) {
-        transfer *const first = comm->first;
-        comm->first = nullptr;
-        const ncclResult_t code = enqueue(first, comm->first_stream);
+    if (comm->called != nullptr && --comm->turns_left == 0) {
+        transfer *const called = comm->called;
+        comm->called = nullptr;
+        n_called--;
+        const ncclResult_t code = enqueue(called, comm->stream);
         if (code != ncclSuccess)
             c->fail(code, "the stream takes nothing");
     }
     const std::lock_guard<std::mutex> hold(c->lock);
-    *state = c->error != ncclSuccess               ? c->error
-             : c->fd < 0 || comm->first != nullptr ? ncclInProgress
-                                                   : ncclSuccess;
+    *state = c->error != ncclSuccess                ? c->error
+             : c->fd < 0 || comm->called != nullptr ? ncclInProgress
+                                                    : ncclSuccess;
     return ncclSuccess;
 }
 
@@ -345,8 +361,10 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
         for (standin_is_aborting = true;;)
             pause();
     comm->with->is_aborted = true;
-    if (comm->first != nullptr)
-        drop_transfer(comm->first);
+    if (comm->called != nullptr) {
+        drop_transfer(comm->called);
+        n_called--;
+    }
     delete comm;
     return ncclSuccess;
 }
