@@ -44,8 +44,9 @@ static cdp_status open_seats(cdp_pipeline *p) {
         CDP_TRY(cdp_seat_open(&p->seats[i].stage, o->device, o->card, o->plan, o->rank));
         if (p->is_first)
             CDP_TRY(cdp_home_open(&p->seats[i].home, &o->plan->run, o->card->n_layers));
-        p->seats[i].n_seen = calloc((size_t)p->limits.max_rows + 1, 1);
-        if (p->seats[i].n_seen == NULL)
+        for (int taps = 0; taps < 2; taps++)
+            p->seats[i].n_seen[taps] = calloc((size_t)p->limits.max_rows + 1, 1);
+        if (p->seats[i].n_seen[0] == NULL || p->seats[i].n_seen[1] == NULL)
             return cdp_fail(CDP_SYSTEM, "no memory for the seats of %d steps", p->n_seats);
     }
     return CDP_OK;
@@ -80,7 +81,8 @@ void cdp_pipeline_close(cdp_pipeline *p) {
         cdp_seat_close(&p->seats[i].stage);
         cdp_home_close(&p->seats[i].home);
         cdp_step_free(&p->seats[i].step);
-        free(p->seats[i].n_seen);
+        free(p->seats[i].n_seen[0]);
+        free(p->seats[i].n_seen[1]);
     }
     free(p->packet);
     free(p->seats);

@@ -14,11 +14,13 @@
 
 static const struct { int n_prompt, n_new; } requests[] = {{20, 6}, {3, 9}, {8, 3}, {32, 4}, {4, 7}, {9, 12}};
 
-static void write_requests(const char *path) {
+/* With taps every second one looks at earlier layers: such steps are never recorded. */
+static void write_requests(const char *path, bool has_taps) {
     FILE *to = fopen(path, "w");
     assert_non_null(to);
     for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
-        fprintf(to, "{\"max_new_tokens\": %d, \"prompt_ids\": [%zu", requests[i].n_new, 4 + i);
+        fprintf(to, "{\"max_new_tokens\": %d, %s\"prompt_ids\": [%zu", requests[i].n_new,
+                has_taps && i % 2 == 1 ? "\"decoding\": \"dola\", " : "", 4 + i);
         for (int k = 1; k < requests[i].n_prompt; k++)
             fprintf(to, ", %d", 4 + k);
         fputs("]}\n", to);
@@ -43,15 +45,14 @@ static cJSON *records_of(int np, const char *input, const char *output) {
     return batch_records(output);
 }
 
-static void nobody_waits_for_what_waits_for_him(void **state) {
-    (void)state;
+static void check(bool has_taps) {
     const char *folder = test_temp_dir();
     char input[4096], output[4096];
-    snprintf(input, sizeof input, "%s/input.jsonl", folder);
-    write_requests(input);
+    snprintf(input, sizeof input, "%s/input-%d.jsonl", folder, has_taps);
+    write_requests(input, has_taps);
     cJSON *alone = NULL;
     for (int np = 1; np <= 3; np++) {
-        snprintf(output, sizeof output, "%s/output-%d.jsonl", folder, np);
+        snprintf(output, sizeof output, "%s/output-%d-%d.jsonl", folder, has_taps, np);
         cJSON *records = records_of(np, input, output);
         if (np == 1)
             alone = records;
@@ -63,7 +64,18 @@ static void nobody_waits_for_what_waits_for_him(void **state) {
     cJSON_Delete(alone);
 }
 
+static void nobody_waits_for_what_waits_for_him(void **state) {
+    (void)state;
+    check(/*has_taps=*/false);
+}
+
+static void nor_beside_steps_that_tap(void **state) {
+    (void)state;
+    check(/*has_taps=*/true);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(nobody_waits_for_what_waits_for_him)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(nobody_waits_for_what_waits_for_him),
+                                       cmocka_unit_test(nor_beside_steps_that_tap)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
