@@ -95,7 +95,7 @@ static bool read_process(int pid, char name[32], int *parent) {
 }
 
 /* The launcher itself is not bound: its mask is what the user, a cgroup or taskset left to the whole run.
- * False where the user chose; so, too, under prted, Open MPI 5's daemon on another host, which nobody told. */
+ * False where the user chose; so, too, under prted, Open MPI 5's daemon on another host, untold of it. */
 static bool launcher_mask(cpu_set_t *out) {
     static const char *const launchers[] = {"mpirun", "mpiexec", "orterun", "orted", "prterun"};
     int pid = getppid();
