@@ -17,9 +17,16 @@ enum {
  * work. */
 static const nccl_edge *calling;
 
+/* A GPU that has died is the cause of whatever NCCL says. */
+static cdp_status ask_gpu(const nccl_edge *e) {
+    const cudaError_t code = cudaStreamQuery(e->stream);
+    return code == cudaErrorNotReady ? CDP_OK : cdp_cuda_keep(e->link->device, code, "a message of NCCL");
+}
+
 /* NCCL's codes say little (a dead peer comes as an internal error): its own sentence is what a person needs.
  */
 static cdp_status fail_edge(const nccl_edge *e, ncclResult_t code, const char *what) {
+    CDP_TRY(ask_gpu(e));
     const int from = e->is_out ? e->link->world->rank : e->peer,
               to = e->is_out ? e->peer : e->link->world->rank;
     const char *text = ncclGetLastError(e->comm);
@@ -300,6 +307,7 @@ cdp_status nccl_edge_poll(nccl_edge *e) {
     ncclResult_t state = ncclSuccess;
     const ncclResult_t asked = ncclCommGetAsyncError(e->comm, &state);
     if (asked != ncclSuccess || (state != ncclSuccess && state != ncclInProgress)) {
+        CDP_TRY(ask_gpu(e));
         cdp_watchdog_await_death(e->link->world, e->peer); /* to NCCL a dead peer is a broken network */
         return fail_edge(e, asked != ncclSuccess ? asked : state, "an error while the ring runs");
     }

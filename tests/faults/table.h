@@ -84,6 +84,7 @@ static const fault_case gpu_rows[] = {
     {3, 2, "malloc", &gpu_no_memory, 5}, {2, 1, "host", &gpu_no_pinned, 4},
     {1, 0, "launch", &gpu_dead, 1}, /* early, in the middle, late */
     {2, 1, "launch", &gpu_dead, 25},     {3, 0, "launch", &gpu_dead, 40},
+    {3, 0, "launch", &gpu_dead, 20}, /* while a call of NCCL is in progress, mostly */
     {1, 0, "sync", &gpu_ecc, 10},        {2, 0, "launch", &gpu_refused, 20},
 };
 enum { N_GPU_ROWS = sizeof gpu_rows / sizeof gpu_rows[0] };
