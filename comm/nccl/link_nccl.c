@@ -11,8 +11,8 @@
  * progress", and its end is asked for in poll. NCCL knows no time limit, so all waits here have one.
  *
  * Newer NCCL starts a thread for every call of a communicator that does not block, which costs a message some
- * ten microseconds. One that blocks would save them, but the call that makes it gives no handle
- * before the peer has come: where that one is absent, nothing could be aborted on the way to the next road.
+ * ten microseconds. One that blocks would save them, but the call that makes it gives no handle before the
+ * peer has come: where that one is absent, nothing could be aborted on the way to the next road.
  *
  * A communicator that failed is given up, not ended in good order: ending it may wait for the peer for ever.
  * A thread of its own tells it to abort, and after two seconds nobody looks for the answer any more.

@@ -42,11 +42,11 @@ static cdp_status open_seats(cdp_pipeline *p) {
         p->seats[i].number = i;
         CDP_TRY(cdp_step_alloc(&p->seats[i].step, &p->limits));
         CDP_TRY(cdp_seat_open(&p->seats[i].stage, o->device, o->card, o->plan, o->rank));
-        if (p->is_first)
-            CDP_TRY(cdp_home_open(&p->seats[i].home, &o->plan->run, o->card->n_layers));
-        for (int taps = 0; taps < 2; taps++)
-            p->seats[i].n_seen[taps] = calloc((size_t)p->limits.max_rows + 1, 1);
-        if (p->seats[i].n_seen[0] == NULL || p->seats[i].n_seen[1] == NULL)
+        if (!p->is_first)
+            continue;
+        CDP_TRY(cdp_home_open(&p->seats[i].home, &o->plan->run, o->card->n_layers));
+        p->seats[i].n_seen = calloc((size_t)p->limits.max_rows + 1, sizeof *p->seats[i].n_seen);
+        if (p->seats[i].n_seen == NULL)
             return cdp_fail(CDP_SYSTEM, "no memory for the seats of %d steps", p->n_seats);
     }
     return CDP_OK;
@@ -81,8 +81,7 @@ void cdp_pipeline_close(cdp_pipeline *p) {
         cdp_seat_close(&p->seats[i].stage);
         cdp_home_close(&p->seats[i].home);
         cdp_step_free(&p->seats[i].step);
-        free(p->seats[i].n_seen[0]);
-        free(p->seats[i].n_seen[1]);
+        free(p->seats[i].n_seen);
     }
     free(p->packet);
     free(p->seats);

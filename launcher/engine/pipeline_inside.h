@@ -18,10 +18,11 @@ typedef struct pipeline_seat {
     seat_state state;
     int number; /* of the seat, the link's too */
     cdp_step step;
-    cdp_seat stage;     /* arrays and hidden states on the device */
-    cdp_event done;     /* the stage's work, or the head's present block */
-    uint8_t *n_seen[2]; /* (max_rows + 1) steps of so many rows, up to CDP_LOADING_STEPS; [1]: that tap */
-    cdp_home home;      /* rank 0: what came home, and the head's present block */
+    cdp_seat stage;       /* arrays and hidden states on the device */
+    cdp_event done;       /* the stage's work, or the head's present block */
+    cdp_home home;        /* rank 0: what came home, and the head's present block */
+    uint8_t (*n_seen)[2]; /* rank 0: (max_rows + 1) steps of so many rows that do not tap, that do; counted up
+                           * to CDP_LOADING_STEPS */
     const float *logits;
     bool is_done; /* `done` has been seen to be reached */
     cdp_step_span span;

@@ -62,7 +62,7 @@ static bool awaits_home_rows(const cdp_pipeline *p) {
  * 0, which goes on; its sends for receives that were posted in the order of the steps, as they were.
  */
 cdp_status cdp_pipeline_wait_to_load(cdp_pipeline *p, pipeline_seat *seat) {
-    uint8_t *n_seen = &seat->n_seen[seat->stage.n_taps > 0][seat->stage.view.n_rows];
+    uint8_t *n_seen = &seat->n_seen[seat->stage.view.n_rows][seat->stage.n_taps > 0];
     if (cdp_device_ops(p->options.device)->bucket == NULL || *n_seen == CDP_LOADING_STEPS)
         return CDP_OK;
     ++*n_seen;
