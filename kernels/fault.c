@@ -43,13 +43,15 @@ static const char *const point_names[] = {"init",  "watchdog",  "args",   "confi
                                           "load",  "comm-init", "step",   "compute", "send", "recv",
                                           "write", "sync",      "report", "finalize"};
 
-/* The one fault of this process: read once, before there are threads. A fault may be met anywhere, so every
- * place that could fail would otherwise have to be handed it. */
-static struct {
+typedef struct one_fault {
     fault_kind kind;
     const char *point;
     long nth, slow_ms;
-} fault;
+} one_fault;
+
+/* The one fault of this process: read once, before there are threads. A fault may be met anywhere, so every
+ * place that could fail would otherwise have to be handed it. */
+static one_fault fault;
 static atomic_long n_passed;
 
 /* A field up to the next ':' or the end; moves *at behind it. False when nothing is left. */
@@ -91,19 +93,37 @@ static fault_kind find_kind(const char *name) {
     return NO_FAULT;
 }
 
-static bool read_fault(const char *text, long *rank) {
+static bool read_fault(const char *text, one_fault *out, long *victim) {
     char point[16], kind[16];
-    if (!take_number(&text, 0, rank) || !take_field(&text, point, sizeof point) ||
+    if (!take_number(&text, 0, victim) || !take_field(&text, point, sizeof point) ||
         !take_field(&text, kind, sizeof kind))
         return false;
-    fault.point = find_point(point);
-    fault.kind = find_kind(kind);
-    fault.nth = 1;
-    if (fault.point == NULL || fault.kind == NO_FAULT)
+    *out = (one_fault){.kind = find_kind(kind), .point = find_point(point), .nth = 1};
+    if (out->point == NULL || out->kind == NO_FAULT)
         return false;
-    if (fault.kind == SLOW && !take_number(&text, 0, &fault.slow_ms))
+    if (out->kind == SLOW && !take_number(&text, 0, &out->slow_ms))
         return false;
-    return text == NULL || (take_number(&text, 1, &fault.nth) && text == NULL);
+    return text == NULL || (take_number(&text, 1, &out->nth) && text == NULL);
+}
+
+/* Faults with commas between them; `fault` becomes the one of this rank. */
+static bool read_faults(const char *text, int rank) {
+    for (const char *at = text; at != NULL;) {
+        char item[64];
+        one_fault read;
+        long victim;
+        const size_t n = strcspn(at, ",");
+        if (n >= sizeof item)
+            return false;
+        memcpy(item, at, n);
+        item[n] = '\0';
+        if (!read_fault(item, &read, &victim))
+            return false;
+        if (victim == rank)
+            fault = read;
+        at = at[n] == ',' ? at + n + 1 : NULL;
+    }
+    return true;
 }
 
 cdp_status cdp_fault_open(int rank) {
@@ -112,21 +132,17 @@ cdp_status cdp_fault_open(int rank) {
     atomic_store(&n_passed, 0);
     if (text == NULL || text[0] == '\0')
         return CDP_OK;
-    long victim = 0;
-    if (!read_fault(text, &victim)) {
-        char shown[128];
-        fault.kind = NO_FAULT;
-        return cdp_fail(
-            CDP_USAGE,
-            "CDPIPE_FAULT: got \"%s\", expected RANK:POINT:KIND[:N] or RANK:POINT:slow:MS[:N] "
-            "with POINT init, watchdog, args, config, plan, alloc, load, comm-init, step, compute, send, "
-            "recv, write, sync, report or finalize and KIND kill9, segv, exit0, exit3, stop, hang, loop, "
-            "enomem, eio, cuda-sticky or nccl-error",
-            cdp_escape(shown, sizeof shown, text, strlen(text)));
-    }
-    if (victim != rank)
-        fault.kind = NO_FAULT;
-    return CDP_OK;
+    if (read_faults(text, rank))
+        return CDP_OK;
+    char shown[128];
+    fault.kind = NO_FAULT;
+    return cdp_fail(
+        CDP_USAGE,
+        "CDPIPE_FAULT: got \"%s\", expected RANK:POINT:KIND[:N] or RANK:POINT:slow:MS[:N], several with "
+        "commas, with POINT init, watchdog, args, config, plan, alloc, load, comm-init, step, compute, send, "
+        "recv, write, sync, report or finalize and KIND kill9, segv, exit0, exit3, stop, hang, loop, "
+        "enomem, eio, cuda-sticky or nccl-error",
+        cdp_escape(shown, sizeof shown, text, strlen(text)));
 }
 
 static void sleep_ms(long ms) {

@@ -2,6 +2,7 @@
  *
  *     CDPIPE_FAULT=RANK:POINT:KIND[:N]          at the N-th passage of POINT (default 1) on RANK
  *     CDPIPE_FAULT=RANK:POINT:slow:MS[:N]       from the N-th passage on, sleep MS each time
+ *     CDPIPE_FAULT=0:load:stop,2:load:slow:500  several: a rank commits the last of its own
  *
  * Points: init (before MPI starts), watchdog (it starts), args, config, plan, alloc, load (a block of weights
  * read), comm-init, step (a step begins), compute (a worker of the CPU device begins a job), send, recv,

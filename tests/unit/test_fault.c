@@ -72,6 +72,9 @@ static void malformed_values_are_refused(void **state) {
                                       "1:step:slow:5:1:1",
                                       "1:step:hang:99999999999999999999",
                                       "1:step:kill9\n",
+                                      "1:step:kill9,",
+                                      ",1:step:kill9",
+                                      "0:step:hang,1:step:kill",
                                       " 1:step:kill9"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         for (int rank = 0; rank < 2; rank++) {
@@ -101,6 +104,8 @@ static void kill9_strikes_at_the_nth_passage(void **state) {
     assert_int_equal(end_of("1:step:kill9:3", "step", 3), -SIGKILL);
     assert_int_equal(end_of("1:step:kill9", "load", 5), 42);
     assert_int_equal(end_of("2:step:kill9", "step", 5), 42);
+    assert_int_equal(end_of("0:step:exit3,1:step:kill9:3,2:step:exit3", "step", 3), -SIGKILL);
+    assert_int_equal(end_of("0:step:exit3,2:step:exit3", "step", 3), 42);
 }
 
 static void stop_stops_once(void **state) {
