@@ -43,7 +43,7 @@ cdp_status cdp_world_broadcast(cdp_world *world, void *bytes, size_t n) {
     return world->size == 1 ? CDP_OK : broadcast_from(world, /*root=*/0, bytes, n);
 }
 
-cdp_status cdp_world_gather(cdp_world *world, void *all, const void *mine, size_t n) {
+cdp_status cdp_world_gather_start(cdp_world *world, void *all, const void *mine, size_t n) {
     if (world->size == 1) {
         memcpy(all, mine, n);
         return CDP_OK;
@@ -51,11 +51,22 @@ cdp_status cdp_world_gather(cdp_world *world, void *all, const void *mine, size_
     if (n > INT_MAX / (size_t)world->size)
         return cdp_fail(CDP_INTERNAL, "a gather of %zu bytes from each of %d ranks is too large", n,
                         world->size);
-    MPI_Request request;
-    CDP_TRY(cdp_from_mpi(
-        MPI_Iallgather(mine, (int)n, MPI_BYTE, all, (int)n, MPI_BYTE, world->agreements, &request),
-        "gather"));
-    return cdp_mpi_wait(world, &request, "gather");
+    return cdp_from_mpi(
+        MPI_Iallgather(mine, (int)n, MPI_BYTE, all, (int)n, MPI_BYTE, world->agreements, &world->gather),
+        "gather");
+}
+
+cdp_status cdp_world_gather_test(cdp_world *world, bool *is_done_out) {
+    int is_done = 1;
+    if (world->size > 1)
+        CDP_TRY(cdp_from_mpi(MPI_Test(&world->gather, &is_done, MPI_STATUS_IGNORE), "gather"));
+    *is_done_out = is_done != 0;
+    return CDP_OK;
+}
+
+cdp_status cdp_world_gather(cdp_world *world, void *all, const void *mine, size_t n) {
+    CDP_TRY(cdp_world_gather_start(world, all, mine, n));
+    return world->size == 1 ? CDP_OK : cdp_mpi_wait(world, &world->gather, "gather");
 }
 
 cdp_status cdp_world_barrier(cdp_world *world) {

@@ -16,6 +16,7 @@ struct cdp_world {
     char host[64];
     /* One communicator a purpose, so that tags and orders never mix. */
     MPI_Comm agreements, beats, headers, data;
+    MPI_Request gather; /* started and not done yet */
     cdp_watchdog *watchdog;
     char verdict[1024];     /* what was agreed to be wrong, with its rank */
     bool must_exit_at_once; /* a thread and a kernel of a library wait for a peer, perhaps for ever */

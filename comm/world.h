@@ -56,6 +56,11 @@ cdp_status cdp_world_broadcast(cdp_world *world, void *bytes, size_t n);
 /* n bytes of every rank, in rank order, on every rank: all holds size * n. Collective. */
 cdp_status cdp_world_gather(cdp_world *world, void *all, const void *mine, size_t n);
 
+/* The same in two parts, for ranks that go on with their work until all have come: `all` and `mine` belong to
+ * the gather until the test says that it is done, and no other agreement begins before. One at a time. */
+cdp_status cdp_world_gather_start(cdp_world *world, void *all, const void *mine, size_t n);
+cdp_status cdp_world_gather_test(cdp_world *world, bool *is_done_out);
+
 /* Smallest of one number over all ranks. Collective. */
 cdp_status cdp_world_min(cdp_world *world, int64_t *value);
 

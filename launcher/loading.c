@@ -19,25 +19,39 @@ typedef struct rank_load {
 typedef struct loading {
     cdp_world *world;
     cdp_loader *loader;
-    rank_load mine, *all; /* (size) */
-    int64_t began_ns, shown_ns;
-    bool has_bar, was_shown;
+    rank_load mine, told, *all; /* (size) */
+    int64_t began_ns, shown_ns, next_ns;
+    bool has_bar, was_shown, is_telling;
 } loading;
 
-/* Until this rank is done, or the others want to know how far it is. */
+/* One look at this rank's own part, until it is done. */
 static cdp_status read_on(loading *l) {
-    const int64_t until = cdp_now_ns() + second / 5;
-    for (cdp_waiter waiter = {0}; !l->mine.is_done && cdp_now_ns() < until; cdp_wait_pause(&waiter)) {
-        CDP_TRY(cdp_world_poll(l->world));
-        CDP_TRY(cdp_loader_poll(l->loader, &l->mine.is_done));
-        cdp_loader_progress(l->loader, &l->mine.n_read, &l->mine.n_total);
-        if (cdp_stop_wanted())
-            return cdp_fail(CDP_STOPPED, "stopped by a signal while loading");
-    }
-    if (l->mine.is_done && l->mine.done_s <= 0) {
+    if (l->mine.is_done)
+        return CDP_OK;
+    CDP_TRY(cdp_loader_poll(l->loader, &l->mine.is_done));
+    cdp_loader_progress(l->loader, &l->mine.n_read, &l->mine.n_total);
+    if (cdp_stop_wanted())
+        return cdp_fail(CDP_STOPPED, "stopped by a signal while loading");
+    if (l->mine.is_done)
         l->mine.done_s = (double)(cdp_now_ns() - l->began_ns) * 1e-9;
-        cdp_watchdog_note(l->world, CDP_STARTING, 0, 0, 0); /* waiting for the others is fine */
+    return CDP_OK;
+}
+
+/* Tell the others five times a second, and at once when there is nothing left to do; *has_news_out true when
+ * `all` is new. Nobody waits here: a rank that others keep waiting goes on reading. */
+static cdp_status tell(loading *l, bool *has_news_out) {
+    const int64_t now = cdp_now_ns();
+    *has_news_out = false;
+    if (!l->is_telling) {
+        if (!l->mine.is_done && !l->mine.has_failed && now < l->next_ns)
+            return CDP_OK;
+        l->told = l->mine;
+        CDP_TRY(cdp_world_gather_start(l->world, l->all, &l->told, sizeof l->told));
+        l->is_telling = true;
+        l->next_ns = now + second / 5;
     }
+    CDP_TRY(cdp_world_gather_test(l->world, has_news_out));
+    l->is_telling = !*has_news_out;
     return CDP_OK;
 }
 
@@ -97,16 +111,19 @@ static bool is_over(const loading *l) {
 
 static cdp_status load(loading *l) {
     cdp_status st = l->loader != NULL ? cdp_loader_start(l->loader) : CDP_OK;
-    for (;;) {
+    for (cdp_waiter waiter = {0};; cdp_wait_pause(&waiter)) {
+        bool has_news;
+        CDP_TRY(cdp_world_poll(l->world));
         if (st == CDP_OK)
             st = read_on(l);
         l->mine.has_failed = st != CDP_OK;
-        const cdp_status gathered = cdp_world_gather(l->world, l->all, &l->mine, sizeof l->mine);
-        if (gathered != CDP_OK)
-            return gathered;
-        if (is_over(l))
+        if (l->mine.is_done || l->mine.has_failed)
+            cdp_watchdog_note(l->world, CDP_STARTING, 0, 0, 0); /* waiting for the others is fine */
+        CDP_TRY(tell(l, &has_news));
+        if (has_news && is_over(l))
             return st;
-        show(l, /*is_end=*/false);
+        if (has_news)
+            show(l, /*is_end=*/false);
     }
 }
 

@@ -226,6 +226,18 @@ static void test_load_and_step(void **state) {
     check_cases(cases, wants_all() ? 0 : n);
 }
 
+/* Rank 0 stops in its first block, while rank 2 still reads: it has to end its own part and then waits, so
+ * that it is rank 0 whom somebody names. */
+static void test_stop_while_another_reads(void **state) {
+    (void)state;
+    const fault_case stopped = {3, 0, "load", kind_named("stop"), 0};
+    test_run *run = make_run(3, "CDPIPE_FAULT=0:load:stop,2:load:slow:250");
+    test_run_add(run, "--step-timeout", "3", NULL); /* to wait a good second less than rank 0's silence */
+    test_run_go(run);
+    check_case(&stopped, run);
+    test_run_close(run);
+}
+
 /* The whole table. */
 static void test_every_kind_at_every_point(void **state) {
     (void)state;
@@ -335,6 +347,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_point),
         cmocka_unit_test(test_load_and_step),
+        cmocka_unit_test(test_stop_while_another_reads),
         cmocka_unit_test(test_every_kind_at_every_point),
         cmocka_unit_test(test_endless_loop),
         cmocka_unit_test(test_first_job),
