@@ -32,6 +32,7 @@ PASS_ON(ncclGetUniqueId, (ncclUniqueId * id), (id))
 PASS_ON(ncclCommInitRankConfig,
         (ncclComm_t * comm, int n_ranks, ncclUniqueId id, int rank, ncclConfig_t *config),
         (comm, n_ranks, id, rank, config))
+PASS_ON(ncclCommCount, (const ncclComm_t comm, int *count), (comm, count))
 PASS_ON(ncclCommGetAsyncError, (ncclComm_t comm, ncclResult_t *state), (comm, state))
 PASS_ON(ncclCommAbort, (ncclComm_t comm), (comm))
 PASS_ON(ncclSend,

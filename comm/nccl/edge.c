@@ -44,6 +44,15 @@ static cdp_status fail_late(const nccl_edge *e, const char *what) {
                     interface != NULL ? interface : "as NCCL chose");
 }
 
+/* A call that was in progress has succeeded. To NCCL 2.19 to 2.25 it is over when its communicator is used
+ * again, and no sooner: a call of another one in between finds what is left of it, and dies there. Asking for
+ * the number of ranks is a use. */
+static cdp_status end_call(const nccl_edge *e) {
+    int n_ranks = 0;
+    const ncclResult_t code = ncclCommCount(e->comm, &n_ranks);
+    return code == ncclSuccess ? CDP_OK : fail_edge(e, code, "the end of a call");
+}
+
 /* Opening ----------------------------------------------------------------------------------------------- */
 
 /* What the sender tells the receiver, by MPI. */
@@ -311,8 +320,10 @@ cdp_status nccl_edge_poll(nccl_edge *e) {
         cdp_watchdog_await_death(e->link->world, e->peer); /* to NCCL a dead peer is a broken network */
         return fail_edge(e, asked != ncclSuccess ? asked : state, "an error while the ring runs");
     }
-    if (calling == e && state == ncclSuccess)
+    if (calling == e && state == ncclSuccess) {
+        CDP_TRY(end_call(e));
         CDP_TRY(note_issued(e));
+    }
     CDP_TRY(issue_waiting(e));
     for (int seat = 0; seat < e->link->n_seats; seat++) {
         if (e->ops[seat].state != NCCL_OP_ISSUED)

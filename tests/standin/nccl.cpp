@@ -122,6 +122,17 @@ bool may_begin(const transfer *t) {
 
 std::atomic<int> n_called; /* operations in progress: to NCCL 2.26 those of one thread are one group */
 
+/* Whose call was in progress last. To NCCL 2.25 the call is over when this one is used again, and a call of
+ * another one before that is a crash. */
+std::atomic<const ncclComm *> unended;
+bool is_unended(const ncclComm *besides) {
+    const ncclComm *const last = unended;
+    if (last == nullptr || last == besides)
+        return false;
+    standin_report("NCCL: a call while another communicator's last one is not over: it was not used since");
+    return true;
+}
+
 /* STANDIN_NCCL_VERSION=none: what comm/late answers on a machine without NCCL. */
 bool is_missing() {
     const char *const version = getenv("STANDIN_NCCL_VERSION");
@@ -250,6 +261,8 @@ ncclResult_t begin(ncclComm_t comm, void *memory, size_t n, bool is_send, cudaSt
         standin_report("NCCL: a call while another one is in progress");
         return ncclInvalidUsage;
     }
+    if (is_unended(comm))
+        return ncclInvalidUsage;
     if (!comm->is_connected && standin_receives > 0) {
         standin_report("NCCL: a first message connects, while another edge's receive waits");
         return ncclInvalidUsage;
@@ -268,6 +281,7 @@ ncclResult_t begin(ncclComm_t comm, void *memory, size_t n, bool is_send, cudaSt
     comm->is_connected = true;
     comm->called = t;
     comm->stream = stream;
+    unended = comm;
     n_called++;
     return ncclInProgress;
 }
@@ -326,6 +340,8 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int n_ranks, ncclUniqueId i
         last_text = "refused on demand";
         return ncclSystemError;
     }
+    if (is_unended(nullptr))
+        return ncclInvalidUsage;
     const std::shared_ptr<channel> c = std::make_shared<channel>();
     c->rank = rank;
     c->listen_fd = rank == 0 && content.pid == getpid() ? content.listen_fd : -1;
@@ -333,6 +349,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int n_ranks, ncclUniqueId i
     c->is_absent = standin_fault_due("nccl-init", "absent");
     ncclComm *const comm = new ncclComm;
     comm->with = c;
+    unended = comm;
     *out = comm;
     return ncclInProgress;
 }
@@ -355,12 +372,23 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *state) {
     return ncclSuccess;
 }
 
+ncclResult_t ncclCommCount(const ncclComm_t comm, int *count) {
+    if (comm->with->fd < 0 || comm->called != nullptr)
+        return ncclInvalidArgument;
+    const ncclComm *mine = comm;
+    unended.compare_exchange_strong(mine, nullptr);
+    *count = 2;
+    return ncclSuccess;
+}
+
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
     standin_touch_context("ncclCommAbort");
     if (standin_fault_due("nccl-abort", "hang"))
         for (standin_is_aborting = true;;)
             pause();
     comm->with->is_aborted = true;
+    const ncclComm *mine = comm;
+    unended.compare_exchange_strong(mine, nullptr);
     if (comm->called != nullptr) {
         drop_transfer(comm->called);
         n_called--;
