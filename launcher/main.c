@@ -243,10 +243,11 @@ static void hold_standard_streams(void) {
 }
 
 /* Compute, both edges of the ring, NCCL's own streams and the loader's lanes are more than the eight queues
- * a GPU has by default. Streams beyond that share one, where a send would wait behind a receive that spins.
- * CUDA reads it when it starts. */
+ * a GPU has by default. Streams beyond that share one, where a send would wait behind a receive that spins:
+ * so a job's file that asks for fewer (training with Megatron wants 1) is not heard. CUDA reads it when it
+ * starts. */
 static void ask_for_queues(void) {
-    setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+    setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 1);
 }
 
 int main(int argc, char **argv) {

@@ -285,6 +285,16 @@ static void launches_have_no_order(void **state) {
     }
 }
 
+/* Who asks CUDA for one queue would have sends wait behind receives: the stand-in sees it. */
+static void queues_are_enough(void **state) {
+    (void)state;
+    test_run *run = model_run(3, "1,2,2");
+    test_run_env(run, "CUDA_DEVICE_MAX_CONNECTIONS=1");
+    expect(run, 0, "road nccl");
+    expect_hash(run, hash_of_one());
+    test_run_close(run);
+}
+
 /* A build without NCCL is rank 1, or every rank: the ring takes the next road as one, and says why. */
 static test_run *without_nccl(bool is_one, const char *road) {
     test_run *run = test_run_open(60.0);
@@ -331,6 +341,7 @@ int main(void) {
         cmocka_unit_test(dead_contexts_end_the_rank),
         cmocka_unit_test(different_versions_are_told_before_nccl_does),
         cmocka_unit_test(launches_have_no_order),
+        cmocka_unit_test(queues_are_enough),
         cmocka_unit_test(builds_without_nccl_take_the_next_road),
     };
     return cmocka_run_group_tests_name("road", tests, NULL, NULL);
