@@ -3,7 +3,7 @@ set(CDPIPE_CUDA_VERSION "")
 set(CDPIPE_NCCL_VERSION "")
 include(cmake/least.cmake)
 set(least_cuda 12.3) # a graph can hold kernels that begin before the one ahead of them is done (kernels/cuda/early.h)
-set(least_nccl 2.17) # communicators that do not block, and take a number of blocks (comm/nccl/edge.c)
+set(least_nccl 2.19) # a communicator that comes up can be aborted by another thread (comm/nccl/edge.c)
 
 if(NOT CDPIPE_CUDA STREQUAL "OFF")
   find_package(CUDAToolkit QUIET)

@@ -8,7 +8,8 @@
 
 enum {
     ID_TAG = 30000,        /* among the data's tags, which are seats */
-    LEAST_VERSION = 21700, /* the first whose communicators take a number of blocks */
+    LEAST_VERSION = 21900, /* before, an abort by another thread than the one that makes the communicator
+                              frees what still comes up: say_farewell() */
     LEAVE_MS = 2000,       /* a communicator that is given up has so long to say goodbye */
 };
 
@@ -87,7 +88,7 @@ static cdp_status share_id(const nccl_edge *e, ncclUniqueId *out, int64_t deadli
     if (code != ncclSuccess)
         return fail_edge(e, code, "ncclGetVersion");
     if (mine < LEAST_VERSION)
-        return cdp_fail(CDP_UNAVAILABLE, "NCCL %d.%d.%d is here, and cdpipe needs 2.17 or newer",
+        return cdp_fail(CDP_UNAVAILABLE, "NCCL %d.%d.%d is here, and cdpipe needs 2.19 or newer",
                         mine / 10000, mine / 100 % 100, mine % 100);
     message.version = mine;
     if (e->is_out) {

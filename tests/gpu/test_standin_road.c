@@ -255,8 +255,8 @@ static void different_versions_are_told_before_nccl_does(void **state) {
     expect(run, 69, "runs NCCL 2.28.0, rank 1 runs 2.28.1");
     test_run_close(run);
     run = model_run(2, "2,3");
-    test_run_env(run, "STANDIN_NCCL_VERSION=21603");
-    expect(run, 0, "# road nccl failed: rank 0: NCCL 2.16.3 is here, and cdpipe needs 2.17 or newer");
+    test_run_env(run, "STANDIN_NCCL_VERSION=21806");
+    expect(run, 0, "# road nccl failed: rank 0: NCCL 2.18.6 is here, and cdpipe needs 2.19 or newer");
     test_run_close(run);
     run = model_run(2, "2,3");
     test_run_env(run, "STANDIN_NCCL_VERSION=none");

@@ -16,7 +16,7 @@
  *     nccl-abort:hang      ncclCommAbort never comes back
  *
  * STANDIN_NCCL_FOLDER=DIR puts the sockets there: other network namespaces see them, too.
- * STANDIN_NCCL_VERSION=N is another version, as 21705 for 2.17.5; none: what comm/late answers without NCCL.
+ * STANDIN_NCCL_VERSION=N is another version, as 21903 for 2.19.3; none: what comm/late answers without NCCL.
  */
 #include <errno.h>
 #include <fcntl.h>
