@@ -13,6 +13,7 @@
 #include "launcher/batch/disk.h"
 #include "launcher/batch/evidence.h"
 #include "launcher/jobs/jobs.h"
+#include "launcher/past_mpirun.h"
 #include "launcher/self_start.h"
 #include "launcher/streams.h"
 #include "launcher/terminal.h"
@@ -255,6 +256,7 @@ int main(int argc, char **argv) {
     hold_standard_streams();
     signal(SIGXFSZ, SIG_IGN); /* a file at its limit (ulimit -f): the write says so, by EFBIG */
     ask_for_queues();
+    cdp_write_past_mpirun();
     cdp_terminal_take();
     const cdp_status parsed = cdp_options_parse(&options, argc, argv);
     if (parsed == CDP_OK && options.command >= CDP_N_COMMANDS)
