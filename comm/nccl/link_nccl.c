@@ -96,14 +96,20 @@ static void forbid_launch_order(void) {
     setenv("NCCL_LAUNCH_ORDER_IMPLICIT", "0", 1);
 }
 
-/* Before NCCL's first call, which reads it. NCCL's own output would go to stdout, which is for text. */
+/* To 2.21 NCCL that is asked for warnings tells its version, on stdout whichever file is the log. */
+static bool keeps_off_stdout(void) {
+    int version = 0;
+    return ncclGetVersion(&version) == ncclSuccess && version >= 22200;
+}
+
+/* Before NCCL's first call that reads it. NCCL's own output would go to stdout, which is for text. */
 static cdp_status set_environment(nccl_road *road, const cdp_world *world) {
     if (getenv("NCCL_COMM_ID") != NULL)
         return cdp_fail(CDP_USAGE,
                         "NCCL_COMM_ID is set, but cdpipe makes its ids itself, one an edge: unset it");
     set_if_unset("NCCL_RAS_ENABLE", "0");
     forbid_launch_order();
-    if (getenv("NCCL_DEBUG") == NULL && getenv("NCCL_DEBUG_FILE") == NULL) {
+    if (getenv("NCCL_DEBUG") == NULL && getenv("NCCL_DEBUG_FILE") == NULL && keeps_off_stdout()) {
         const char *folder = getenv("TMPDIR");
         snprintf(road->log_path, sizeof road->log_path, "%s/cdpipe-nccl-%d-%ld.log",
                  folder != NULL ? folder : "/tmp", world->rank, (long)getpid());

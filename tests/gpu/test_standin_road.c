@@ -269,6 +269,16 @@ static void different_versions_are_told_before_nccl_does(void **state) {
     test_run_close(run);
 }
 
+/* stdout is for text, of an NCCL too that says there what it is when it is asked for warnings. */
+static void nccl_says_nothing_on_stdout(void **state) {
+    (void)state;
+    test_run *run = model_run(2, "2,3");
+    test_run_env(run, "STANDIN_NCCL_VERSION=22105");
+    expect(run, 0, "road nccl");
+    assert_null(strstr(run->out, "NCCL"));
+    test_run_close(run);
+}
+
 /* Kernels of several communicators that begin in the order of the calls would have the ring wait for itself:
  * who asks NCCL for that order does not get it, with old drivers neither. */
 static void launches_have_no_order(void **state) {
@@ -340,6 +350,7 @@ int main(void) {
         cmocka_unit_test(messages_lost_while_the_ring_runs_are_named),
         cmocka_unit_test(dead_contexts_end_the_rank),
         cmocka_unit_test(different_versions_are_told_before_nccl_does),
+        cmocka_unit_test(nccl_says_nothing_on_stdout),
         cmocka_unit_test(launches_have_no_order),
         cmocka_unit_test(queues_are_enough),
         cmocka_unit_test(builds_without_nccl_take_the_next_road),

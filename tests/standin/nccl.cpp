@@ -298,6 +298,16 @@ ncclResult_t ncclGetVersion(int *version) {
     return ncclSuccess;
 }
 
+/* To 2.21 on stdout, whichever file the log is; then in the log. */
+static void show_version(void) {
+    int version = 0;
+    ncclGetVersion(&version);
+    if (getenv("NCCL_DEBUG") != nullptr && version < 22200) {
+        printf("NCCL version %d\n", version);
+        fflush(stdout);
+    }
+}
+
 ncclResult_t ncclGetUniqueId(ncclUniqueId *out) {
     static std::atomic<int> number;
     id_content content = {};
@@ -336,6 +346,8 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int n_ranks, ncclUniqueId i
     if (standin_n_queues() < 32)
         standin_report("NCCL: %d hardware queues: a send may share one with a receive that waits",
                        standin_n_queues());
+    if (rank == 0)
+        show_version();
     if (standin_fault_due("nccl-init", "refused")) {
         last_text = "refused on demand";
         return ncclSystemError;
