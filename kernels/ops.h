@@ -144,12 +144,12 @@ typedef struct cdp_ops {
     /* Recording, where queueing a step costs more than a short one takes; NULL elsewhere. A step is padded to
      * bucket(n_rows) rows, of which there are few numbers. Its layers stand between begin and end; where
      * begin says is_replayed, they are in the queue already, as the same owner queued them before for the
-     * same step arrays and row count. Where end says !is_queued, there was no memory to record and nothing is
-     * queued: the caller queues the layers again, plainly. */
+     * same step arrays and row count. End is told what the layers said. Where it says !is_queued, they could
+     * not be recorded and nothing is queued: the caller queues them again, plainly. */
     int (*bucket)(int n_rows);
     cdp_status (*record_begin)(cdp_device *device, const void *owner, const cdp_step_view *step,
                                bool *is_replayed_out);
-    cdp_status (*record_end)(cdp_device *device, bool *is_queued_out);
+    cdp_status (*record_end)(cdp_device *device, cdp_status queued, bool *is_queued_out);
 } cdp_ops;
 
 /* Plain C, written for the eye: the truth the others are compared with. Runs on a CPU device. */

@@ -198,8 +198,7 @@ cdp_status cdp_stage_forward(cdp_stage *stage, const cdp_step_view *step, const 
     CDP_TRY(ops->record_begin(stage->device, stage, step, &is_replayed));
     if (is_replayed)
         return CDP_OK;
-    CDP_TRY(forward_layers(stage, step, taps, n_taps));
-    CDP_TRY(ops->record_end(stage->device, &is_queued));
+    CDP_TRY(ops->record_end(stage->device, forward_layers(stage, step, taps, n_taps), &is_queued));
     return is_queued ? CDP_OK : forward_layers(stage, step, taps, n_taps);
 }
 

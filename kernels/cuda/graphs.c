@@ -9,7 +9,7 @@ typedef struct graph_entry {
     int n_rows;
     int n_seen;            /* steps of this key so far */
     cudaGraphExec_t graph; /* NULL: not recorded yet */
-    bool is_plain;         /* there was no memory for the graph */
+    bool is_plain;         /* it cannot be recorded */
 } graph_entry;
 
 struct cuda_graphs {
@@ -55,6 +55,21 @@ static cdp_status find(cuda_graphs *graphs, const void *owner, const cdp_step_vi
     return CDP_OK;
 }
 
+/* Steps of this key are queued launch by launch from now on. A context that is dead has nothing to do with
+ * recording, and is an error. */
+static cdp_status stay_plain(graph_entry *entry, cdp_device *device, const char *why) {
+    cdp_note("steps of %d rows cannot be recorded (%s): they are queued launch by launch, slower",
+             entry->n_rows, why);
+    cudaGetLastError(); /* a refusal is over once it is told */
+    cdp_error_clear();
+    if (entry->graph != NULL)
+        cudaGraphExecDestroy(entry->graph);
+    entry->graph = NULL;
+    entry->is_plain = true;
+    const cudaError_t code = cudaStreamQuery(cdp_cuda_stream_peek(device));
+    return code == cudaErrorNotReady ? CDP_OK : cdp_cuda_keep(device, code, "a recorded step");
+}
+
 cdp_status cuda_graphs_begin(cuda_graphs *graphs, cdp_device *device, const void *owner,
                              const cdp_step_view *step, bool *is_replayed_out) {
     *is_replayed_out = false;
@@ -67,14 +82,16 @@ cdp_status cuda_graphs_begin(cuda_graphs *graphs, cdp_device *device, const void
     }
     if (entry->is_plain || entry->n_seen++ == 0)
         return CDP_OK;
-    graphs->recording = entry;
     /* Other threads (the loader's, NCCL's) may call what they like meanwhile. */
-    return cdp_cuda_keep(device,
-                         cudaStreamBeginCapture(cdp_cuda_stream(device), cudaStreamCaptureModeThreadLocal),
-                         "recording of a step");
+    const cudaError_t code =
+        cudaStreamBeginCapture(cdp_cuda_stream(device), cudaStreamCaptureModeThreadLocal);
+    if (code != cudaSuccess)
+        return stay_plain(entry, device, cudaGetErrorName(code));
+    graphs->recording = entry;
+    return CDP_OK;
 }
 
-/* Both may need memory of the GPU: the first launch brings the graph there. */
+/* Both may find no memory on the GPU: the first launch brings the graph there. */
 static cudaError_t make_and_launch(graph_entry *entry, cudaGraph_t graph, cdp_device *device) {
     const cudaError_t made = cudaGraphInstantiate(&entry->graph, graph, 0);
     if (made == cudaSuccess)
@@ -83,31 +100,21 @@ static cudaError_t make_and_launch(graph_entry *entry, cudaGraph_t graph, cdp_de
     return made;
 }
 
-/* A refusal of memory is over once it is told. */
-static void forget(graph_entry *entry) {
-    cudaGetLastError();
-    if (entry->graph != NULL)
-        cudaGraphExecDestroy(entry->graph);
-    entry->graph = NULL;
-    entry->is_plain = true;
-}
-
-cdp_status cuda_graphs_end(cuda_graphs *graphs, cdp_device *device, bool *is_queued_out) {
+cdp_status cuda_graphs_end(cuda_graphs *graphs, cdp_device *device, cdp_status launched,
+                           bool *is_queued_out) {
     graph_entry *entry = graphs->recording;
     *is_queued_out = true;
     if (entry == NULL)
-        return CDP_OK;
+        return launched;
     graphs->recording = NULL;
     cudaGraph_t graph = NULL;
-    CDP_TRY(cdp_cuda_keep(device, cudaStreamEndCapture(cdp_cuda_stream(device), &graph),
-                          "end of a recorded step"));
-    const cudaError_t code = make_and_launch(entry, graph, device);
-    cudaGraphDestroy(graph);
-    if (code != cudaErrorMemoryAllocation)
-        return cdp_cuda_keep(device, code, "a recorded step");
-    forget(entry);
+    cudaError_t code = cudaStreamEndCapture(cdp_cuda_stream(device), &graph);
+    if (code == cudaSuccess && launched == CDP_OK)
+        code = make_and_launch(entry, graph, device);
+    if (graph != NULL)
+        cudaGraphDestroy(graph);
+    if (code == cudaSuccess && launched == CDP_OK)
+        return CDP_OK;
     *is_queued_out = false;
-    cdp_note("no GPU memory for the recorded steps of %d rows: they are queued launch by launch, slower",
-             entry->n_rows);
-    return CDP_OK;
+    return stay_plain(entry, device, launched != CDP_OK ? cdp_error_message() : cudaGetErrorName(code));
 }

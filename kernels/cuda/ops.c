@@ -219,10 +219,10 @@ static cdp_status record_begin(cdp_device *device, const void *owner, const cdp_
     return cuda_graphs_begin(state->graphs, device, owner, step, is_replayed_out);
 }
 
-static cdp_status record_end(cdp_device *device, bool *is_queued_out) {
+static cdp_status record_end(cdp_device *device, cdp_status queued, bool *is_queued_out) {
     cuda_state *state = NULL;
     CDP_TRY(state_of(device, &state));
-    return cuda_graphs_end(state->graphs, device, is_queued_out);
+    return cuda_graphs_end(state->graphs, device, queued, is_queued_out);
 }
 
 const cdp_ops cdp_ops_cuda = {

@@ -197,6 +197,19 @@ static void set_step(bench_model *m, int n, int position, bool is_chunk) {
 typedef cdp_status layer_op(cdp_device *device, const cdp_shape *shape, const cdp_layer *layer,
                             const cdp_step_view *step, const cdp_buffers *buffers);
 
+static cdp_status queue_layers(bench_model *m) {
+    CDP_TRY(m->ops->rope(m->device, &m->shape, &m->view, &m->buffers));
+    for (int i = 0; i < m->s->layers; i++) {
+        const cdp_layer *l = &m->layers[i];
+        CDP_TRY(m->ops->qkv(m->device, &m->shape, l, &m->view, &m->buffers));
+        CDP_TRY(m->ops->attend(m->device, &m->shape, l, &m->view, &m->buffers));
+        CDP_TRY(m->ops->attn_out(m->device, &m->shape, l, &m->view, &m->buffers));
+        CDP_TRY(m->ops->gate_up(m->device, &m->shape, l, &m->view, &m->buffers));
+        CDP_TRY(m->ops->down(m->device, &m->shape, l, &m->view, &m->buffers));
+    }
+    return CDP_OK;
+}
+
 /* NULL: the whole step, embedding and head included, as a stage runs it. */
 static void run_once(bench_model *m, layer_op *op) {
     if (op != NULL) {
@@ -208,18 +221,12 @@ static void run_once(bench_model *m, layer_op *op) {
     const void *const owner = m->is_plain ? (const void *)&m->is_plain : m; /* of recorded steps */
     CHECKED(m->ops->embed(m->device, &m->shape, &m->vocab, &m->view));
     CHECKED(m->ops->record_begin(m->device, owner, &m->view, &is_replayed));
-    if (!is_replayed) {
-        CHECKED(m->ops->rope(m->device, &m->shape, &m->view, &m->buffers));
-        for (int i = 0; i < m->s->layers; i++) {
-            const cdp_layer *l = &m->layers[i];
-            CHECKED(m->ops->qkv(m->device, &m->shape, l, &m->view, &m->buffers));
-            CHECKED(m->ops->attend(m->device, &m->shape, l, &m->view, &m->buffers));
-            CHECKED(m->ops->attn_out(m->device, &m->shape, l, &m->view, &m->buffers));
-            CHECKED(m->ops->gate_up(m->device, &m->shape, l, &m->view, &m->buffers));
-            CHECKED(m->ops->down(m->device, &m->shape, l, &m->view, &m->buffers));
-        }
-        CHECKED(m->ops->record_end(m->device, &is_queued));
-        CHECKED(is_queued ? CDP_OK : cdp_fail(CDP_SYSTEM, "no memory for a recorded step"));
+    if (!is_replayed)
+        CHECKED(m->ops->record_end(m->device, queue_layers(m), &is_queued));
+    if (!is_queued) {
+        printf("%s: FAILED: steps of %d rows cannot be recorded, and are queued launch by launch\n",
+               m->s->name, m->view.n_rows);
+        CHECKED(queue_layers(m));
     }
     if (m->view.n_home > 0)
         CHECKED(m->ops->logits(m->device, &m->shape, &m->vocab, m->hidden, m->view.n_home, &m->buffers,

@@ -26,16 +26,15 @@ static cdp_device *gpu(void) {
     return device;
 }
 
-/* Steps of one row and of two in turn, of which the second and every later one would be recorded or replayed:
- * one's graph cannot be made, two's cannot be launched. */
-static void without_memory_for_graphs(void **state) {
+/* Steps of one row, of two and of three in turn, of which the second and every later one would be recorded or
+ * replayed: of one a launch is refused meanwhile, of two the graph cannot be made, of three not launched. */
+static void without_graphs(void **state) {
     (void)state;
     const layer_pair pair = test_pair_open(&test_layer_specs[0], ref(), gpu());
     pair.got->is_recorded = true;
-    for (int step = 0; step < 8; step++) {
-        test_pair_add_rows(&pair, 0, step, 1);
-        if (step % 2 == 1)
-            test_pair_add_rows(&pair, 1, step / 2, 1);
+    for (int step = 0, at[3] = {0}; step < 9; step++) {
+        for (int slot = 0; slot <= step % 3; slot++)
+            test_pair_add_rows(&pair, slot, at[slot]++, 1);
         test_pair_run(&pair);
     }
     test_pair_close(&pair);
@@ -56,10 +55,10 @@ static void without_products_of_many_rows(void **state) {
 }
 
 int main(void) {
-    setenv("STANDIN_FAULT", "product:none:0,graph:memory,graph:upload", 1);
+    setenv("STANDIN_FAULT", "product:none:0,capture:refused:5,graph:memory,graph:upload", 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_products_of_many_rows),
-        cmocka_unit_test(without_memory_for_graphs),
+        cmocka_unit_test(without_graphs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

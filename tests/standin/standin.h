@@ -24,6 +24,7 @@
  *         host:memory       pinned host memory finds none
  *         product:none      cuBLASLt has no algorithm for the product
  *         graph:memory      cudaGraphInstantiate finds none     graph:upload    the first launch of a graph
+ *         capture:refused   work for a stream that records is refused, and the recording is spoilt
  *         copy:corrupt      one byte of a copy between host and device arrives changed
  *         sync:sticky       a synchronisation or query finds the context dead
  *     STANDIN_TRACE=1                   a line on stderr for each launch, with its milliseconds

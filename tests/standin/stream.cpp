@@ -223,6 +223,12 @@ cudaError_t standin_queue_work(cudaStream_t stream, const char *name, standin_wo
     if (s.sticky != cudaSuccess)
         return s.sticky;
     if (at->capture != nullptr) {
+        if (at->capture->is_broken)
+            return cudaErrorStreamCaptureInvalidated;
+        if (standin_fault_due("capture", "refused")) {
+            at->capture->is_broken = true;
+            return cudaErrorInvalidResourceHandle;
+        }
         at->capture->graph->nodes.push_back({name, std::move(work)});
         at->capture->unjoined.insert(at);
         return cudaSuccess;

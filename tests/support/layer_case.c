@@ -299,14 +299,24 @@ static void fetch_results(layer_case *c) {
     download(c, c->bare, c->device_bare, (size_t)c->n_rows * (size_t)s->vocab * 4);
 }
 
-static void run_layer(layer_case *c) {
+static cdp_status run_layer(layer_case *c) {
     const cdp_ops *o = c->ops;
-    assert_int_equal(o->rope(c->device, &c->shape, &c->view, &c->buf), CDP_OK);
-    assert_int_equal(o->qkv(c->device, &c->shape, &c->layer, &c->view, &c->buf), CDP_OK);
-    assert_int_equal(o->attend(c->device, &c->shape, &c->layer, &c->view, &c->buf), CDP_OK);
-    assert_int_equal(o->attn_out(c->device, &c->shape, &c->layer, &c->view, &c->buf), CDP_OK);
-    assert_int_equal(o->gate_up(c->device, &c->shape, &c->layer, &c->view, &c->buf), CDP_OK);
-    assert_int_equal(o->down(c->device, &c->shape, &c->layer, &c->view, &c->buf), CDP_OK);
+    CDP_TRY(o->rope(c->device, &c->shape, &c->view, &c->buf));
+    CDP_TRY(o->qkv(c->device, &c->shape, &c->layer, &c->view, &c->buf));
+    CDP_TRY(o->attend(c->device, &c->shape, &c->layer, &c->view, &c->buf));
+    CDP_TRY(o->attn_out(c->device, &c->shape, &c->layer, &c->view, &c->buf));
+    CDP_TRY(o->gate_up(c->device, &c->shape, &c->layer, &c->view, &c->buf));
+    return o->down(c->device, &c->shape, &c->layer, &c->view, &c->buf);
+}
+
+/* As a stage does it (stage.c). */
+static cdp_status run_recorded(layer_case *c) {
+    bool is_replayed = false, is_queued = true;
+    CDP_TRY(c->ops->record_begin(c->device, c, &c->view, &is_replayed));
+    if (is_replayed)
+        return CDP_OK;
+    CDP_TRY(c->ops->record_end(c->device, run_layer(c), &is_queued));
+    return is_queued ? CDP_OK : run_layer(c);
 }
 
 void test_layer_run(layer_case *c) {
@@ -325,15 +335,8 @@ void test_layer_run(layer_case *c) {
                               .home = at[4],
                               .hidden = c->hidden};
     assert_int_equal(o->embed(c->device, &c->shape, &c->vocab, &c->view), CDP_OK);
-    bool is_replayed = false, is_queued = true;
-    if (c->is_recorded)
-        assert_int_equal(o->record_begin(c->device, c, &c->view, &is_replayed), CDP_OK);
-    if (!is_replayed)
-        run_layer(c);
-    if (c->is_recorded && !is_replayed)
-        assert_int_equal(o->record_end(c->device, &is_queued), CDP_OK);
-    if (!is_queued)
-        run_layer(c);
+    if ((c->is_recorded ? run_recorded(c) : run_layer(c)) != CDP_OK)
+        fail_msg("%s", cdp_error_message());
     assert_int_equal(o->logits(c->device, &c->shape, &c->vocab, c->hidden, c->n_rows, &c->buf,
                                c->logits_scratch, c->device_logits),
                      CDP_OK);
