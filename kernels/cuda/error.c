@@ -13,6 +13,7 @@ static cdp_status class_of(cudaError_t code) {
     case cudaErrorSystemDriverMismatch:
     case cudaErrorCompatNotSupportedOnDevice:
     case cudaErrorNoKernelImageForDevice:
+    case cudaErrorInvalidDeviceFunction: /* the same, where a kernel is asked for and not launched */
     case cudaErrorUnsupportedPtxVersion:
     case cudaErrorSystemNotReady:
         return CDP_UNAVAILABLE;

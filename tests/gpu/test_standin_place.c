@@ -191,6 +191,16 @@ static double number(const cJSON *object, const char *key) {
 
 /* The stage allocates what the plan says, to the byte, in every dtype; and the whole process stays within it.
  */
+/* What a build has no kernels for is a GPU that is not there for us. */
+static void gpus_that_the_build_is_not_for_are_told(void **state) {
+    (void)state;
+    test_run *run = make_run(1, "1G", NULL);
+    test_run_env(run, "STANDIN_FAULT=kernel:foreign");
+    add_model(run);
+    expect(run, 69, "loading the kernels: cudaErrorInvalidDeviceFunction");
+    test_run_close(run);
+}
+
 static void the_slab_is_the_plan(void **state) {
     (void)state;
     static const char *const models[] = {"llama", "qwen3", "phi3", "olmo2", "smollm3"};
@@ -341,6 +351,7 @@ int main(void) {
         cmocka_unit_test(tasks_with_a_gpu_each_are_told_apart_by_uuid),
         cmocka_unit_test(mig_instances_have_names_of_their_own),
         cmocka_unit_test(num_gpus_starts_a_process_on_each),
+        cmocka_unit_test(gpus_that_the_build_is_not_for_are_told),
         cmocka_unit_test(the_slab_is_the_plan),
         cmocka_unit_test(plan_of_gpus_one_has_is_plan_of_their_memory),
         cmocka_unit_test(memory_that_is_refused_is_told_with_numbers),

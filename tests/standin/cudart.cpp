@@ -253,6 +253,7 @@ static const char *describe(cudaError_t code, bool is_name) {
         NAMED(cudaErrorLaunchOutOfResources, "too many resources requested for launch")
         NAMED(cudaErrorECCUncorrectable, "uncorrectable ECC error encountered")
         NAMED(cudaErrorNotReady, "device not ready")
+        NAMED(cudaErrorInvalidDeviceFunction, "invalid device function")
         NAMED(cudaErrorInvalidResourceHandle, "invalid resource handle")
         NAMED(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing")
         NAMED(cudaErrorStreamCaptureInvalidated, "operation failed due to a previous error during capture")

@@ -50,6 +50,8 @@ extern "C" cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *out, const void
     const char *const ptx = getenv("STANDIN_PTX");
     const standin_gpu *const gpu = standin_gpu_at(standin_current());
     const int own = 10 * gpu->major + gpu->minor;
+    if (standin_fault_due("kernel", "foreign"))
+        return standin_note(cudaErrorInvalidDeviceFunction);
     *out = cudaFuncAttributes{};
     out->sharedSizeBytes = standin_shared_bytes(function);
     out->maxThreadsPerBlock = 1024;

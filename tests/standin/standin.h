@@ -19,6 +19,7 @@
  *         launch:sticky     the launch is accepted, the kernel fails: every later call returns the error
  *         launch:refused    the launch itself returns an error
  *         launch:hang       the kernel never ends
+ *         kernel:foreign    the build has no code of the kernel for this GPU
  *         malloc:memory     cudaMalloc finds none
  *         meminfo:overstated   cudaMemGetInfo calls all memory free
  *         host:memory       pinned host memory finds none
