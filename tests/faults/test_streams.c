@@ -16,9 +16,9 @@
 #include "tests/support/spawn.h"
 
 #define PROGRAM CDPIPE_BIN " "
-#define NOISY " --np $NP --model examples/shakespeare --device cpu --threads 1 --step-timeout 1"
+#define NOISY " --np $NP --model examples/shakespeare --device cpu --threads 1 --step-timeout 2"
 #define OPTIONS NOISY " --quiet"
-#define LATE "sleep 3; "
+#define LATE "sleep 5; "
 #define LINE "echo '{\"id\": \"a\", \"prompt\": \"ROMEO:\", \"max_new_tokens\": 3}'"
 
 /* What the shell runs, on $NP ranks. */
