@@ -106,6 +106,7 @@ static void kill9_strikes_at_the_nth_passage(void **state) {
     assert_int_equal(end_of("2:step:kill9", "step", 5), 42);
     assert_int_equal(end_of("0:step:exit3,1:step:kill9:3,2:step:exit3", "step", 3), -SIGKILL);
     assert_int_equal(end_of("0:step:exit3,2:step:exit3", "step", 3), 42);
+    assert_int_equal(end_of("1:step:exit3,1:step:kill9", "step", 1), -SIGKILL);
 }
 
 static void stop_stops_once(void **state) {

@@ -37,6 +37,8 @@ static int count_streams(void) {
 static void be_rank(void) {
     dup2(STREAMS_OF_RANK, STDOUT_FILENO);
     dup2(STREAMS_OF_RANK, STDERR_FILENO);
+    if (getenv("TEST_PROGRAM") != NULL)
+        execl(CDPIPE_BIN, "cdpipe", "--version", (char *)NULL);
     cdp_write_past_mpirun();
     dprintf(STDOUT_FILENO, "te");
     dprintf(STDERR_FILENO, "xt");
@@ -131,8 +133,14 @@ static void nothing_changes_elsewhere(void **state) {
 
 static void what_mpirun_was_told_of_output_counts(void **state) {
     (void)state;
-    static const char *const options[] = {"--output",     "--output=tag",       "--output-filename",
-                                          "--tag-output", "--timestamp-output", "--merge-stderr-to-stdout"};
+    static const char *const options[] = {"--output",
+                                          "--output=tag",
+                                          "--output-filename",
+                                          "--tag-output",
+                                          "--timestamp-output",
+                                          "--merge-stderr-to-stdout",
+                                          "--xml",
+                                          "--xterm"};
     set_rank("5.0.7", "0");
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
         if (goes_past("prterun", options[i]))
@@ -165,6 +173,22 @@ static void a_file_keeps_its_place(void **state) {
     assert_string_equal(kept, can_share() ? "" : "text");
 }
 
+/* The program itself does it, before it writes anything. */
+static void cdpipe_writes_past_mpirun(void **state) {
+    (void)state;
+    int ends[2];
+    char kept[16], direct[16];
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    set_rank("5.0.7", "0");
+    setenv("TEST_PROGRAM", "1", 1);
+    run_mpirun("prterun", "--oversubscribe", ends[1], kept);
+    unsetenv("TEST_PROGRAM");
+    close(ends[1]);
+    read_all(ends[0], direct, sizeof direct);
+    assert_string_equal(kept, "");
+    assert_memory_equal(direct, "<cdpipe ", 8);
+}
+
 /* It would take for ever to open. */
 static void a_pipe_without_a_reader_is_no_wait(void **state) {
     (void)state;
@@ -182,9 +206,11 @@ int main(int argc, char **argv) {
     (void)argv;
     if (argc > 1) /* no test has words; with them this is mpirun */
         return be_mpirun();
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_pipe_is_written_to_directly), cmocka_unit_test(nothing_changes_elsewhere),
-        cmocka_unit_test(what_mpirun_was_told_of_output_counts), cmocka_unit_test(a_file_keeps_its_place),
-        cmocka_unit_test(a_pipe_without_a_reader_is_no_wait)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_pipe_is_written_to_directly),
+                                       cmocka_unit_test(nothing_changes_elsewhere),
+                                       cmocka_unit_test(what_mpirun_was_told_of_output_counts),
+                                       cmocka_unit_test(a_file_keeps_its_place),
+                                       cmocka_unit_test(cdpipe_writes_past_mpirun),
+                                       cmocka_unit_test(a_pipe_without_a_reader_is_no_wait)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
