@@ -57,7 +57,8 @@ cdp_status cdp_world_broadcast(cdp_world *world, void *bytes, size_t n);
 cdp_status cdp_world_gather(cdp_world *world, void *all, const void *mine, size_t n);
 
 /* The same in two parts, for ranks that go on with their work until all have come: `all` and `mine` belong to
- * the gather until the test says that it is done, and no other agreement begins before. One at a time. */
+ * the gather until the test says that it is done, and nothing else collective begins before. The start is
+ * collective; the test never blocks, and the caller keeps cdp_world_poll going. */
 cdp_status cdp_world_gather_start(cdp_world *world, void *all, const void *mine, size_t n);
 cdp_status cdp_world_gather_test(cdp_world *world, bool *is_done_out);
 

@@ -7,7 +7,7 @@
 #include "kernels/log.h"
 #include "launcher/bar.h"
 
-static const int64_t second = 1000000000;
+static const int64_t second = 1000000000, pause_ns = 200000000; /* between two words to the others */
 
 /* What a rank tells the others. */
 typedef struct rank_load {
@@ -48,7 +48,7 @@ static cdp_status tell(loading *l, bool *has_news_out) {
         l->told = l->mine;
         CDP_TRY(cdp_world_gather_start(l->world, l->all, &l->told, sizeof l->told));
         l->is_telling = true;
-        l->next_ns = now + second / 5;
+        l->next_ns = now + pause_ns;
     }
     CDP_TRY(cdp_world_gather_test(l->world, has_news_out));
     l->is_telling = !*has_news_out;
@@ -133,6 +133,7 @@ cdp_status cdp_loading_run(cdp_world *world, cdp_loader *loader, int first_layer
                  .mine = {.is_done = loader == NULL},
                  .all = calloc((size_t)cdp_world_size(world), sizeof *l.all),
                  .began_ns = cdp_now_ns(),
+                 .next_ns = cdp_now_ns() + pause_ns,
                  .has_bar = cdp_bar_is_due()};
     CDP_TRY(cdp_world_agree(world, l.all != NULL ? CDP_OK : cdp_fail(CDP_SYSTEM, "no memory for the ranks")));
     if (loader != NULL)

@@ -47,7 +47,7 @@ static bool is_plain_mpirun(pid_t pid) {
 }
 
 /* The descriptor itself, with its place in the file: what comes before and after in a script stays before
- * and after. Whether it blocks is the other process's business as much as ours. */
+ * and after. Not one that does not block: so it is mpirun's, and our writes count on waiting. */
 static int share_descriptor(pid_t pid, int fd) {
     const int process = (int)syscall(SYS_pidfd_open, pid, 0);
     if (process < 0)

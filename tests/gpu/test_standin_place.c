@@ -189,8 +189,6 @@ static double number(const cJSON *object, const char *key) {
     return item->valuedouble;
 }
 
-/* The stage allocates what the plan says, to the byte, in every dtype; and the whole process stays within it.
- */
 /* What a build has no kernels for is a GPU that is not there for us. */
 static void gpus_that_the_build_is_not_for_are_told(void **state) {
     (void)state;
@@ -201,6 +199,8 @@ static void gpus_that_the_build_is_not_for_are_told(void **state) {
     test_run_close(run);
 }
 
+/* The stage allocates what the plan says, to the byte, in every dtype; and the whole process stays within it.
+ */
 static void the_slab_is_the_plan(void **state) {
     (void)state;
     static const char *const models[] = {"llama", "qwen3", "phi3", "olmo2", "smollm3"};

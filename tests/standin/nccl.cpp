@@ -133,6 +133,10 @@ bool is_unended(const ncclComm *besides) {
     return true;
 }
 
+void end_call(const ncclComm *of) {
+    unended.compare_exchange_strong(of, nullptr);
+}
+
 /* STANDIN_NCCL_VERSION=none: what comm/late answers on a machine without NCCL. */
 bool is_missing() {
     const char *const version = getenv("STANDIN_NCCL_VERSION");
@@ -387,8 +391,7 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *state) {
 ncclResult_t ncclCommCount(const ncclComm_t comm, int *count) {
     if (comm->with->fd < 0 || comm->called != nullptr)
         return ncclInvalidArgument;
-    const ncclComm *mine = comm;
-    unended.compare_exchange_strong(mine, nullptr);
+    end_call(comm);
     *count = 2;
     return ncclSuccess;
 }
@@ -399,8 +402,7 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
         for (standin_is_aborting = true;;)
             pause();
     comm->with->is_aborted = true;
-    const ncclComm *mine = comm;
-    unended.compare_exchange_strong(mine, nullptr);
+    end_call(comm);
     if (comm->called != nullptr) {
         drop_transfer(comm->called);
         n_called--;
