@@ -19,13 +19,13 @@ cdp_status cdp_beat_open(cdp_watchdog *w) {
     return cdp_from_mpi(MPI_Start(&w->beat_in), "receiving beats");
 }
 
-static cdp_status take_beats(cdp_watchdog *w, int64_t now_ns) {
+static cdp_status take_beats(cdp_watchdog *w) {
     for (;;) {
         int is_done = 0;
         CDP_TRY(cdp_from_mpi(MPI_Test(&w->beat_in, &is_done, MPI_STATUS_IGNORE), "receiving beats"));
         if (!is_done)
             return CDP_OK;
-        atomic_store(&w->heard_ns, now_ns);
+        atomic_fetch_add(&w->n_heard, 1);
         pthread_mutex_lock(&w->lock);
         w->heard = w->label_in;
         pthread_mutex_unlock(&w->lock);
@@ -61,7 +61,7 @@ static cdp_status send_beat(cdp_watchdog *w, int64_t now_ns) {
 cdp_status cdp_beat_turn(cdp_watchdog *w, int64_t now_ns) {
     if (w->world->size == 1)
         return CDP_OK;
-    CDP_TRY(take_beats(w, now_ns));
+    CDP_TRY(take_beats(w));
     return now_ns < w->next_beat_ns ? CDP_OK : send_beat(w, now_ns);
 }
 

@@ -198,23 +198,27 @@ static void sleep_until_end(cdp_watchdog *w, struct pollfd *fds, int tick_ms) {
 
 /* Myself and the previous rank ------------------------------------------------------------------------- */
 
+static void look(cdp_seen *seen, uint64_t n, int64_t now) {
+    if (n != seen->n)
+        *seen = (cdp_seen){n, now};
+}
+
 static void judge_myself(cdp_watchdog *w, int64_t now) {
-    const int64_t turned = atomic_load(&w->turned_ns);
-    if (now - turned > w->limit_ns) {
-        name_myself(w, "main thread stuck", turned, now);
+    look(&w->turns, atomic_load(&w->n_turns), now);
+    if (now - w->turns.at_ns > w->limit_ns) {
+        name_myself(w, "main thread stuck", w->turns.at_ns, now);
         return;
     }
     const int activity = atomic_load(&w->door->activity);
     uint64_t progress = atomic_load(&w->n_done);
     if (w->progress != NULL)
         progress += w->progress(w->progress_of);
-    if (progress != w->seen_progress || (activity != CDP_LOADING && activity != CDP_COMPUTING)) {
-        w->seen_progress = progress;
-        w->work_ns = now;
-    }
-    if (now - w->work_ns > w->limit_ns)
-        name_myself(w, "no progress", w->work_ns, now);
-    const int64_t moved = turned < w->work_ns ? turned : w->work_ns;
+    look(&w->work, progress, now);
+    if (activity != CDP_LOADING && activity != CDP_COMPUTING)
+        w->work.at_ns = now;
+    if (now - w->work.at_ns > w->limit_ns)
+        name_myself(w, "no progress", w->work.at_ns, now);
+    const int64_t moved = w->turns.at_ns < w->work.at_ns ? w->turns.at_ns : w->work.at_ns;
     if (now - moved <= w->limit_ns / 2)
         w->queueing.at_ns = 0;
     else if (w->queueing.at_ns == 0)
@@ -224,7 +228,8 @@ static void judge_myself(cdp_watchdog *w, int64_t now) {
 /* The previous rank has the limit to name itself, and a second more. Its last beat may have come just before
  * it stopped, so its silence counts from when the next one was due. */
 static void judge_previous(cdp_watchdog *w, int64_t now) {
-    const int64_t silent = now - atomic_load(&w->heard_ns);
+    look(&w->beats, atomic_load(&w->n_heard), now);
+    const int64_t silent = now - w->beats.at_ns;
     if (w->world->size == 1 || silent <= w->limit_ns + second + w->beat_ns)
         return;
     const int previous = (w->world->rank + w->world->size - 1) % w->world->size;
@@ -256,9 +261,7 @@ static void judge_message(cdp_watchdog *w, int64_t now) {
 /* When this thread itself slept far too long, the whole machine or job was suspended: nobody is accused of
  * what happened meanwhile. */
 static void restart_clocks(cdp_watchdog *w, int64_t now) {
-    w->work_ns = now;
-    atomic_store(&w->turned_ns, now);
-    atomic_store(&w->heard_ns, now);
+    w->turns.at_ns = w->beats.at_ns = w->work.at_ns = now;
     w->missed = -1;
 }
 

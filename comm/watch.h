@@ -2,7 +2,7 @@
  *
  *     main thread                                   watchdog thread (every 100 ms, or when a peer ends)
  *     cdp_watchdog_note  -> door: what I do          reads own door, progress, two clocks
- *     cdp_world_poll     -> turned_ns, beats         -> judges itself, the previous rank, peers of this host
+ *     cdp_world_poll     -> n_turns, beats           -> judges itself, the previous rank, peers of this host
  *
  * A door is a page of shared memory on which a rank writes what it does and, before it leaves, that it has
  * said why. Ranks of one host read each other's doors, so that of a dead peer one still knows what it did,
@@ -34,6 +34,13 @@ typedef struct cdp_door {
     atomic_uint bell;
 } cdp_door;
 
+/* When a count was last seen to move. The main thread counts and the watchdog's thread reads the clock: the
+ * whole job may be suspended between any two instructions, and a time read before it would come in as new. */
+typedef struct cdp_seen {
+    uint64_t n;
+    int64_t at_ns;
+} cdp_seen;
+
 /* Another rank, as the watchdog knows it. */
 typedef struct cdp_peer {
     char host[64];
@@ -58,8 +65,8 @@ struct cdp_watchdog {
     int door_fd;
 
     _Atomic uint64_t n_done;     /* own work by cdp_watchdog_progress */
-    _Atomic int64_t turned_ns;   /* the main loop came round */
-    _Atomic int64_t heard_ns;    /* the previous rank was heard */
+    _Atomic uint64_t n_turns;    /* of the main loop */
+    _Atomic uint64_t n_heard;    /* beats of the previous rank */
     _Atomic int64_t awaits;      /* the step whose message is asked for, -1: none */
     atomic_int awaits_from;      /* and the rank it comes from */
     atomic_bool may_peers_leave; /* all ranks have agreed to leave: an end is no death */
@@ -77,8 +84,8 @@ struct cdp_watchdog {
 
     /* Watchdog thread only. */
     int64_t missed, missed_ns; /* a step that is awaited although it is on its way (-1: none), since when */
-    uint64_t seen_progress;
-    int64_t work_ns;       /* own work was last seen to go on, or to begin */
+    cdp_seen turns, beats;
+    cdp_seen work;         /* of its own, to go on or to begin */
     int64_t leave_ns;      /* leave by then because of a peer's end; 0: no reason */
     uint64_t n_oom_kills;  /* of this host, as last read */
     int64_t oom_read_ns;   /* when */

@@ -58,12 +58,10 @@ static cdp_watchdog *make_watchdog(cdp_world *world, const cdp_watchdog_options 
     w->progress_of = options->progress_of;
     w->door_fd = w->wake_fd = -1;
     w->beat_in = w->beat_out = MPI_REQUEST_NULL;
-    w->work_ns = now;
+    w->turns.at_ns = w->beats.at_ns = w->work.at_ns = now;
     w->missed = -1;
     w->heard.n_ready = -1;
     atomic_init(&w->awaits, -1);
-    atomic_init(&w->turned_ns, now);
-    atomic_init(&w->heard_ns, now);
     pthread_mutex_init(&w->lock, NULL);
     return w;
 }
@@ -160,9 +158,8 @@ void cdp_watchdog_await_death(cdp_world *world, int peer) {
 }
 
 cdp_status cdp_watchdog_turn(cdp_watchdog *w) {
-    const int64_t now = cdp_now_ns();
-    CDP_TRY(cdp_beat_turn(w, now));
-    atomic_store(&w->turned_ns, now);
+    CDP_TRY(cdp_beat_turn(w, cdp_now_ns()));
+    atomic_fetch_add(&w->n_turns, 1);
     return CDP_OK;
 }
 
