@@ -316,7 +316,10 @@ static void test_costs(void **state) {
                                 NULL};
     cJSON *result = golden_run(2, with);
     const cJSON *stage, *stages = golden_get(golden_get(result, "plan"), "stages");
-    cJSON_ArrayForEach(stage, stages) assert_true(golden_get(stage, "step_ms")->valuedouble > 0);
+    cJSON_ArrayForEach(stage, stages) { /* on a busy machine rank 1 may look too slow for any */
+        const bool is_idle = cJSON_IsTrue(golden_get(stage, "idle"));
+        assert_true(is_idle || golden_get(stage, "step_ms")->valuedouble > 0);
+    }
     cJSON_Delete(result);
     /* Rank 1 four times as fast: it takes the more layers, whatever their bytes. */
     FILE *f = fopen(path, "w");
