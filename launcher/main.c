@@ -256,7 +256,7 @@ int main(int argc, char **argv) {
     hold_standard_streams();
     signal(SIGXFSZ, SIG_IGN); /* a file at its limit (ulimit -f): the write says so, by EFBIG */
     ask_for_queues();
-    cdp_write_past_mpirun();
+    cdp_write_past_mpirun(argc > 1 ? argv[1] : NULL);
     cdp_terminal_take();
     const cdp_status parsed = cdp_options_parse(&options, argc, argv);
     if (parsed == CDP_OK && options.command >= CDP_N_COMMANDS)

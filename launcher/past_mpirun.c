@@ -25,9 +25,8 @@ static bool is_about_output(const char *word) {
     return false;
 }
 
-/* The parent of a rank on another host is mpirun's daemon there, and elsewhere something else again. A
- * --output of ours is looked at, too: with it nothing goes to stdout. */
-static bool is_plain_mpirun(pid_t pid) {
+/* The parent of a rank on another host is mpirun's daemon there, and elsewhere something else again. */
+static bool is_plain_mpirun(pid_t pid, const char *first_word) {
     char path[64], *word = NULL;
     size_t room = 0;
     snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
@@ -39,7 +38,8 @@ static bool is_plain_mpirun(pid_t pid) {
         const char *slash = strrchr(word, '/'), *name = slash != NULL ? slash + 1 : word;
         is_plain = strcmp(name, "prterun") == 0 || strcmp(name, "mpirun") == 0;
     }
-    while (is_plain && getdelim(&word, &room, '\0', words) > 0)
+    while (is_plain && getdelim(&word, &room, '\0', words) > 0 &&
+           (first_word == NULL || strcmp(word, first_word) != 0))
         is_plain = !is_about_output(word);
     free(word);
     fclose(words);
@@ -75,9 +75,9 @@ static int open_again(pid_t pid, int fd) {
     return opened;
 }
 
-void cdp_write_past_mpirun(void) {
+void cdp_write_past_mpirun(const char *first_word) {
     const pid_t mpirun = getppid();
-    if (!is_kept_back() || !is_plain_mpirun(mpirun))
+    if (!is_kept_back() || !is_plain_mpirun(mpirun, first_word))
         return;
     signal(SIGTTOU, SIG_IGN); /* `stty tostop`: mpirun's terminal is not this process group's */
     for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++) {

@@ -10,5 +10,6 @@
 
 /* In rank 0 of a mpirun of Open MPI 5 or newer on this host: stdout and stderr become mpirun's own. Nothing
  * changes where mpirun was told what to do with output (--output, --tag-output ...), or where the kernel does
- * not give out its descriptors. Before anything is written. */
-void cdp_write_past_mpirun(void);
+ * not give out its descriptors. `first_word` is this program's first argument, or NULL: behind it mpirun's
+ * command line is ours, whose --output is another. Before anything is written. */
+void cdp_write_past_mpirun(const char *first_word);

@@ -1,8 +1,8 @@
 /* Rank 0 writes to mpirun's own stdout and stderr where Open MPI 5 would keep lines back, and only there.
  * This program plays mpirun, under its name, and the rank.
  *
- * What it catches: another version, rank or launcher bypassed; output that mpirun was asked to mark; a file
- * written over from its start.
+ * What it catches: another version, rank or launcher bypassed; output that mpirun was asked to mark; an
+ * --output of cdpipe's own taken for mpirun's; a file written over from its start.
  */
 #include "launcher/past_mpirun.h"
 
@@ -38,8 +38,8 @@ static void be_rank(void) {
     dup2(STREAMS_OF_RANK, STDOUT_FILENO);
     dup2(STREAMS_OF_RANK, STDERR_FILENO);
     if (getenv("TEST_PROGRAM") != NULL)
-        execl(CDPIPE_BIN, "cdpipe", "--version", (char *)NULL);
-    cdp_write_past_mpirun();
+        execl(CDPIPE_BIN, "cdpipe", "batch", "--version", (char *)NULL);
+    cdp_write_past_mpirun("batch");
     dprintf(STDOUT_FILENO, "te");
     dprintf(STDERR_FILENO, "xt");
     if (count_streams() < 2)
@@ -77,7 +77,7 @@ static void run_mpirun(const char *name, const char *option, int fd, char *kept)
         dup2(fd, STDERR_FILENO);
         dup2(from_rank[1], STREAMS_OF_RANK);
         close(fd);
-        execl("/proc/self/exe", name, "-np", "1", option, "cdpipe", (char *)NULL);
+        execl("/proc/self/exe", name, "-np", "1", option, "cdpipe", "batch", "--output", "x", (char *)NULL);
         _exit(1);
     }
     close(from_rank[1]);
