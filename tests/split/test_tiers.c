@@ -55,10 +55,11 @@ static void test_note(void **state) {
 static void test_unequal(void **state) {
     (void)state;
     test_run *run = test_run_open(60.0);
-    test_run_mpirun(run, 1);
-    test_run_add(run, TEST_TWIN_BIN, JOB, "--threads", "1", "--json", ":", NULL);
-    test_run_add(run, "-np", "1", "env", "TWIN_REFUSED=1", TEST_TWIN_BIN, JOB, "--threads", "1", "--json",
-                 NULL); /* mpirun's own -x is for all ranks in Open MPI 5 */
+    test_run_mpirun(run, 2);
+    /* In Open MPI 5, mpirun's own -x is for all ranks, and the ':' between two programs may crash it. */
+    test_run_add(run, "sh", "-c",
+                 "[ $OMPI_COMM_WORLD_RANK = 0 ] || export TWIN_REFUSED=1; exec \"$0\" \"$@\"", NULL);
+    test_run_add(run, TEST_TWIN_BIN, JOB, "--threads", "1", "--json", NULL);
     test_run_go(run);
     char note[128], label[64];
     snprintf(note, sizeof note, "not every rank has amx: all compute with %s", lower());
