@@ -58,10 +58,11 @@ static cdp_status send_beat(cdp_watchdog *w, int64_t now_ns) {
                         "sending a beat");
 }
 
-cdp_status cdp_beat_turn(cdp_watchdog *w, int64_t now_ns) {
+cdp_status cdp_beat_turn(cdp_watchdog *w) {
     if (w->world->size == 1)
         return CDP_OK;
     CDP_TRY(take_beats(w));
+    const int64_t now_ns = cdp_now_ns();
     return now_ns < w->next_beat_ns ? CDP_OK : send_beat(w, now_ns);
 }
 

@@ -1,8 +1,8 @@
 /* comm/watch.h - the inside of the watchdog.
  *
  *     main thread                                   watchdog thread (every 100 ms, or when a peer ends)
- *     cdp_watchdog_note  -> door: what I do          reads own door, progress, two clocks
- *     cdp_world_poll     -> n_turns, beats           -> judges itself, the previous rank, peers of this host
+ *     cdp_watchdog_note  -> door: what I do          reads own door, three counts, the clock
+ *     cdp_world_poll     -> n_turns, n_heard, beats  -> judges itself, the previous rank, peers of this host
  *
  * A door is a page of shared memory on which a rank writes what it does and, before it leaves, that it has
  * said why. Ranks of one host read each other's doors, so that of a dead peer one still knows what it did,
@@ -84,12 +84,12 @@ struct cdp_watchdog {
 
     /* Watchdog thread only. */
     int64_t missed, missed_ns; /* a step that is awaited although it is on its way (-1: none), since when */
-    cdp_seen turns, beats;
-    cdp_seen work;         /* of its own, to go on or to begin */
-    int64_t leave_ns;      /* leave by then because of a peer's end; 0: no reason */
-    uint64_t n_oom_kills;  /* of this host, as last read */
-    int64_t oom_read_ns;   /* when */
-    int64_t oom_ns;        /* one was seen to be new; 0: never */
+    cdp_seen turns, beats;     /* of n_turns and n_heard */
+    cdp_seen work;             /* of n_done and the device's count; at_ns also: not at work then */
+    int64_t leave_ns;          /* leave by then because of a peer's end; 0: no reason */
+    uint64_t n_oom_kills;      /* of this host, as last read */
+    int64_t oom_read_ns;       /* when */
+    int64_t oom_ns;            /* one was seen to be new; 0: never */
     cdp_queueing queueing; /* read when half the limit had gone by without progress; at_ns 0: it has not */
 };
 
@@ -103,7 +103,7 @@ cdp_label cdp_door_read(const cdp_door *door);
 
 /* Post the receive of beats; one turn of beats; take the receive back. */
 cdp_status cdp_beat_open(cdp_watchdog *watchdog);
-cdp_status cdp_beat_turn(cdp_watchdog *watchdog, int64_t now_ns);
+cdp_status cdp_beat_turn(cdp_watchdog *watchdog);
 cdp_status cdp_beat_close(cdp_watchdog *watchdog);
 
 /* Who is who, by a gather; then watch those of this host. Collective. */

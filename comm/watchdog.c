@@ -158,7 +158,7 @@ void cdp_watchdog_await_death(cdp_world *world, int peer) {
 }
 
 cdp_status cdp_watchdog_turn(cdp_watchdog *w) {
-    CDP_TRY(cdp_beat_turn(w, cdp_now_ns()));
+    CDP_TRY(cdp_beat_turn(w));
     atomic_fetch_add(&w->n_turns, 1);
     return CDP_OK;
 }
