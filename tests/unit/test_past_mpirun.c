@@ -189,17 +189,23 @@ static void cdpipe_writes_past_mpirun(void **state) {
     assert_memory_equal(direct, "<cdpipe ", 8);
 }
 
-/* It would take for ever to open. */
+/* One with a name: it would take for ever to open. */
 static void a_pipe_without_a_reader_is_no_wait(void **state) {
     (void)state;
-    int ends[2];
-    char kept[16];
-    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
-    close(ends[0]);
+    char dir[] = "/tmp/cdpipe_past_XXXXXX", path[64], kept[16];
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/fifo", dir);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    const int reader = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    const int fd = open(path, O_WRONLY | O_CLOEXEC);
+    unlink(path);
+    rmdir(dir);
+    assert_true(reader >= 0 && fd >= 0);
+    close(reader);
     set_rank("5.0.7", "0");
-    run_mpirun("prterun", "--oversubscribe", ends[1], kept);
+    run_mpirun("prterun", "--oversubscribe", fd, kept);
     assert_string_equal(kept, can_share() ? "" : "text");
-    close(ends[1]);
+    close(fd);
 }
 
 int main(int argc, char **argv) {
